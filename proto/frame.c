@@ -90,6 +90,8 @@ static int check_header(const struct frame *f, uint16_t zero, struct err *e)
 		return err_set(e, "frame", EPROTO, "channel 3 on a frame of type %u", f->type);
 	if (f->len < r->len_min || f->len > r->len_max)
 		return err_set(e, "frame", EPROTO, "payload of %u bytes on a frame of type %u", f->len, f->type);
+	if ((f->flags & FRAME_MORE) && f->len == 0)
+		return err_set(e, "frame", EPROTO, "an empty piece of a message");
 	bool zero_ok = r->stream != STREAM_ODD, odd_ok = r->stream != STREAM_ZERO;
 	if (!(f->stream == 0 ? zero_ok : (f->stream & 1) && odd_ok))
 		return err_set(e, "frame", EPROTO, "stream %u on a frame of type %u", f->stream, f->type);
@@ -100,16 +102,21 @@ static int check_payload(const struct frame *f, struct err *e)
 {
 	switch (f->type) {
 	case FRAME_DATA:
-		if (frame_offset(f) > UINT64_MAX - f->len)
-			return err_set(e, "frame", EPROTO, "DATA beyond the end of all offsets");
+	case FRAME_EOF:
+		if (frame_offset(f) >= WIRE_OFFSET_END - FRAME_PAYLOAD_MAX)
+			return err_set(e, "frame", EPROTO, "offset beyond 2^62");
 		return 0;
 	case FRAME_CREDIT:
+		if (frame_pair(f).b >= WIRE_OFFSET_END)
+			return err_set(e, "frame", EPROTO, "CREDIT beyond 2^62");
 		if (frame_pair(f).a > frame_pair(f).b)
 			return err_set(e, "frame", EPROTO, "CREDIT acknowledges beyond its limit");
 		return 0;
 	case FRAME_GAP:
 		if (frame_channel(f) == CHANNEL_STDIN)
 			return err_set(e, "frame", EPROTO, "GAP on stdin");
+		if (frame_pair(f).b >= WIRE_OFFSET_END)
+			return err_set(e, "frame", EPROTO, "GAP beyond 2^62");
 		if (frame_pair(f).a >= frame_pair(f).b)
 			return err_set(e, "frame", EPROTO, "GAP is empty or backwards");
 		return 0;

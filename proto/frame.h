@@ -21,7 +21,9 @@
 #define FRAME_HELLO_MAX 4096
 #define FRAME_HELLO_PREFIX 8
 #define FRAME_ERROR_MAX 1024 /* payload of RESET and GOAWAY */
-#define MESSAGE_MAX (1024 * 1024)
+#define MESSAGE_MAX (1024 * 1024)           /* to the agent */
+#define MESSAGE_FROM_AGENT_MAX (256 * 1024) /* from it */
+#define WIRE_OFFSET_END (UINT64_C(1) << 62) /* every offset is below, so sums cannot wrap */
 
 enum frame_type {
 	FRAME_HELLO = 1,
@@ -74,7 +76,8 @@ void wire_put_u64(uint8_t *p, uint64_t v);
 void frame_put_header(uint8_t out[FRAME_HEADER_SIZE], const struct frame *f);
 
 /* Decodes one whole frame from buf[0..n) and checks everything that WIRE.md §2 says of a frame by itself: length
- * per type, flags, channel, stream parity, the zero field, from < to, acked <= limit.
+ * per type, flags, channel, stream parity, the zero field, offsets in range, from < to, acked <= limit. Not what depends
+ * on who speaks (directions) or on state.
  * Returns its size in bytes (header and payload), 0 if n is too short to tell, or -EPROTO with *e saying what is
  * malformed; a bad header is reported before its payload arrives. *f points into buf. */
 ssize_t frame_decode(const uint8_t *buf, size_t n, struct frame *f, struct err *e);
