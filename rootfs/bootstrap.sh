@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs the Debian packages that are missing for the named purpose, and nothing else.
+# usage: bootstrap.sh [run|test|fuzz|fmt]     run: build Tenon and start it;  test: that and everything the tests use
+# When nothing is missing this asks dpkg once and is done: no network, no root.
+set -eu
+
+# What each package is for is in docs/dependencies.md.
+run="gcc libc6-dev make protobuf-c-compiler
+     libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev libjansson-dev libprotobuf-c-dev libcurl4-openssl-dev
+     musl-tools linux-libc-dev dpkg-dev gperf
+     kmod lz4 cpio squashfs-tools-ng e2fsprogs
+     qemu-system-x86 qemu-utils"
+test="libcmocka-dev python3-pytest python3-pytest-timeout python3-requests python3-websocket"
+fuzz="clang libclang-rt-14-dev"
+fmt="clang-format"
+
+case ${1:-run} in
+run) wanted=$run ;;
+test) wanted="$run $test" ;;
+fuzz) wanted="$run $fuzz" ;;
+fmt) wanted=$fmt ;;
+*) echo "usage: $0 [run|test|fuzz|fmt]" >&2; exit 2 ;;
+esac
+
+command -v dpkg-query >/dev/null || {
+	echo "bootstrap: this is not a Debian machine; install these packages' counterparts by hand:" $wanted >&2
+	exit 1
+}
+
+# dpkg-query fails when it has never heard of one of the names; what it does know is on stdout all the same.
+installed=" $(dpkg-query -W -f '${db:Status-Status}=${Package}\n' $wanted 2>/dev/null |
+	sed -n 's/^installed=//p' | tr '\n' ' ') "
+missing=
+for p in $wanted; do
+	case $installed in *" $p "*) ;; *) missing="$missing $p" ;; esac
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+	as_root=sudo
+	command -v sudo >/dev/null || {
+		echo "bootstrap: these Debian packages are missing, and installing them needs root or sudo:" >&2
+		echo "    apt-get install --no-install-recommends$missing" >&2
+		exit 1
+	}
+fi
+
+echo "bootstrap: installing with apt-get:$missing" >&2
+# Another apt may be at work on a fresh machine (unattended-upgrades): wait for its lock, but not for ever.
+# The variable goes through env, since sudo drops the environment.
+apt() {
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"
+}
+apt update
+apt install -y --no-install-recommends $missing
