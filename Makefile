@@ -1,0 +1,232 @@
+# Tenon: build, run, test. Nobody lists files here: a source is built because of where it lies (CONTRIBUTING.md).
+#
+#   make          build everything              make run      boot a micro-VM and run a command in it
+#   make check    the fast tests                make test     all tests, and what CI runs
+#   make fuzz     each fuzzer for a while       make fmt      clang-format
+#   make serve    tenond in the foreground      make bench, make kernel: not there yet
+#
+# These install what Debian packages they miss (rootfs/bootstrap.sh) before they build; a file's own target, like
+# `make build/bin/tenond`, does not. V=1 shows the commands. What is built:
+#
+#   build/gen/     C from proto/*.proto         build/host/   objects for this machine → build/bin/
+#   build/musl/    objects for the guest        build/san/    the same sources under ASan and UBSan, for unit tests
+#   build/static/  libraries for the guest      build/fuzz/   the same again by clang, for libFuzzer
+#   build/guest/   tenon-init, initramfs.cpio   build/kernel/, build/images/   from Debian packages
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-6s %s\n' $(1) $@)
+
+CC := gcc
+WARN := -Wall -Wextra -Werror
+COMMON := -std=gnu11 -D_GNU_SOURCE $(WARN) -I. -Ibuild/gen -g -MMD -MP
+FUZZ_SECONDS ?= 20
+SERVE_ARGS ?= --no-auth
+
+# ---- sources by component --------------------------------------------------------------------------
+
+components := proto guest vmm daemon cli
+
+protos := $(wildcard proto/*.proto)
+gen_c := $(protos:%.proto=build/gen/%.pb-c.c)
+gen_h := $(gen_c:.c=.h)
+
+src_proto := $(wildcard proto/*.c) $(gen_c:build/gen/%=%)
+src_guest := $(wildcard guest/*.c guest/*/*.c)
+src_vmm := $(wildcard host-shim/vmm/*.c)
+src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
+src_cli := $(wildcard host-shim/cli/*.c)
+
+libs_proto := -lprotobuf-c
+libs_guest := $(libs_proto)
+libs_vmm := $(libs_proto)
+libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -ljansson -lpthread
+libs_cli := $(libs_proto) -lcurl -lwslay -ljansson
+
+build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto
+	$(call say,PROTO)
+	@mkdir -p build/gen
+	$(Q)protoc-c --c_out=build/gen $<
+
+# ---- every component, compiled four ways -------------------------------------------------------------
+
+sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+cc_host := $(CC)
+flags_host := -O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2
+cc_musl := musl-gcc
+flags_musl := -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+	-Ibuild/static/include -idirafter build/static/kernel-headers
+cc_san := $(CC)
+flags_san := -O1 $(sanitize)
+cc_fuzz := clang
+flags_fuzz := -O1 $(sanitize) -fsanitize=fuzzer-no-link
+
+# $(1): variant. Objects mirror the tree; generated sources count as lying beside their .proto.
+define compile
+build/$(1)/%.o: %.c Makefile | $(gen_h)
+	$$(call say,CC)
+	@mkdir -p $$(@D)
+	$$(Q)$(cc_$(1)) $(COMMON) $(flags_$(1)) -c $$< -o $$@
+
+build/$(1)/%.o: build/gen/%.c Makefile | $(gen_h)
+	$$(call say,CC)
+	@mkdir -p $$(@D)
+	$$(Q)$(cc_$(1)) $(COMMON) $(flags_$(1)) -c $$< -o $$@
+endef
+
+# $(1): variant, $(2): component. A library is all of its component but main.c.
+define library
+build/$(1)/lib$(2).a: $(patsubst %.c,build/$(1)/%.o,$(filter-out %/main.c,$(src_$(2))))
+	$$(call say,AR)
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(Q)ar rcsD $$@ $$^
+endef
+
+variants := host musl san fuzz
+$(foreach v,$(variants),$(eval $(call compile,$(v))))
+$(foreach v,$(variants),$(foreach c,$(components),$(eval $(call library,$(v),$(c)))))
+
+# ---- programs ----------------------------------------------------------------------------------------
+
+link_host = $(Q)$(CC) -pie -Wl,-z,relro,-z,now,--as-needed $^ $(1) -o $@
+
+build/bin/tenond: build/host/host-shim/daemon/main.o build/host/libdaemon.a build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_daemon))
+
+build/bin/tenon-vmm: build/host/host-shim/vmm/main.o build/host/libvmm.a build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_vmm))
+
+build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_cli))
+
+# The unstripped twin stays beside its objects, for addr2line and gdb.
+build/guest/tenon-init: build/musl/guest/main.o build/musl/libguest.a build/musl/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc -static -Wl,--gc-sections $^ -Lbuild/static/lib -lseccomp -lprotobuf-c -o build/musl/tenon-init
+	$(Q)strip -o $@ build/musl/tenon-init
+
+# ---- what a guest boots from -------------------------------------------------------------------------
+
+build/static/done: rootfs/static-libs.sh
+	$(Q)rootfs/static-libs.sh
+	@touch $@
+
+$(patsubst %.c,build/musl/%.o,$(src_proto) $(src_guest)): | build/static/done
+
+build/kernel/vmlinux: rootfs/kernel.sh
+	$(Q)rootfs/kernel.sh
+
+build/guest/initramfs.cpio: rootfs/initramfs.sh build/guest/tenon-init build/kernel/vmlinux
+	$(call say,CPIO)
+	$(Q)rootfs/initramfs.sh
+
+build/images/base.squashfs build/images/upper.ext4 &: rootfs/base-image.sh
+	$(call say,IMAGE)
+	$(Q)rootfs/base-image.sh
+
+# ---- tests -------------------------------------------------------------------------------------------
+
+# A unit test links the library its path names: tests/unit/guest/… → libguest. C tests of tests/issues/ lie likewise.
+unit_tests := $(shell find tests/unit tests/issues -name 'test_*.c' 2>/dev/null)
+unit_bins := $(unit_tests:%.c=build/%)
+
+path_proto := proto
+path_guest := guest
+path_vmm := host-shim/vmm
+path_daemon := host-shim/daemon
+path_cli := host-shim/cli
+
+# $(1): tests/unit or tests/issues, $(2): component
+define unit_test
+build/$(1)/$(path_$(2))/%: $(1)/$(path_$(2))/%.c build/san/lib$(2).a build/san/libproto.a Makefile | $(gen_h)
+	$$(call say,TEST)
+	@mkdir -p $$(@D)
+	$$(Q)$(CC) $(COMMON) $(flags_san) -MF $$@.d -Wl,--as-needed \
+		$$< build/san/lib$(2).a build/san/libproto.a $(libs_$(2)) -lcmocka -o $$@
+endef
+$(foreach d,tests/unit tests/issues,$(foreach c,$(components),$(eval $(call unit_test,$(d),$(c)))))
+
+# fuzz_<x>.c may use any component; one named in the file's name (fuzz_vmm_<x>.c) is searched first.
+fuzzers := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_libs = $(filter $(subst _, ,$*),$(components)) vmm daemon cli guest proto
+
+build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(gen_h)
+	$(call say,FUZZ)
+	@mkdir -p $(@D)
+	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
+		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) -o $@
+
+# ---- the targets people type -------------------------------------------------------------------------
+
+# What there are sources for: while the tree is being filled, a component without main.c has no program yet.
+programs := $(if $(wildcard host-shim/daemon/main.c),build/bin/tenond) \
+	$(if $(wildcard host-shim/vmm/main.c),build/bin/tenon-vmm) \
+	$(if $(wildcard host-shim/cli/main.c),build/bin/tenon) \
+	$(if $(wildcard guest/main.c),build/guest/initramfs.cpio)
+
+.PHONY: all run test check bench fuzz kernel fmt serve everything unit fuzz-all
+
+everything: $(programs) build/kernel/vmlinux build/images/base.squashfs build/images/upper.ext4
+unit: $(unit_bins)
+fuzz-all: $(fuzzers)
+
+# Packages first, then a make that may count on them; on all processors, unless -j was given.
+build_with = @rootfs/bootstrap.sh $(1) && $(MAKE) --no-print-directory \
+	$(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc)) $(2)
+
+all:
+	$(call build_with,run,everything)
+
+run:
+	$(call build_with,run,everything)
+	@tests/demo.sh
+
+serve:
+	$(call build_with,run,everything)
+	@exec build/bin/tenond $(SERVE_ARGS)
+
+check:
+	$(call build_with,test,unit)
+	@tests/run.sh check
+
+test:
+	$(call build_with,test,everything unit)
+	@tests/run.sh test
+
+# Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.
+fuzz:
+	$(call build_with,fuzz,fuzz-all)
+	@for bin in $(fuzzers); do \
+		name=$${bin##*/fuzz_}; found=build/fuzz/found/$$name; \
+		mkdir -p $$found tests/fuzz/corpus/$$name; \
+		echo "fuzz: $$name for $(FUZZ_SECONDS) s"; \
+		$$bin -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -artifact_prefix=$$found/../$$name- \
+			$$found tests/fuzz/corpus/$$name 2>build/fuzz/$$name.log || { tail -n 40 build/fuzz/$$name.log; exit 1; }; \
+		grep -E 'number_of_executed_units|new_units_added' build/fuzz/$$name.log; \
+	done
+
+fmt:
+	@rootfs/bootstrap.sh fmt
+	@find proto guest host-shim tests -name '*.[ch]' -exec clang-format -i {} +
+
+bench:
+	@echo 'make bench: not written yet'; exit 1
+
+kernel:
+	@echo 'make kernel: not written yet; boxes boot the packaged kernel in build/kernel/'; exit 1
+
+-include $(shell find $(variants:%=build/%) build/tests -name '*.d' 2>/dev/null)
