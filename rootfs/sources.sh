@@ -26,6 +26,7 @@ write_sources() {
 		[ -f "$file" ] && cat "$file"
 	done | awk -v suite="^($codename|(old)*stable|testing|unstable|sid)(-|/|$)" '
 		$1 == "deb" || $1 == "deb-src" {
+			sub(/[ \t]*#.*/, "")
 			sub(/^[ \t]*deb(-src)?[ \t]+/, "")
 			options = ""
 			if (match($0, /^\[[^]]*\][ \t]*/)) {
@@ -75,8 +76,10 @@ update() {
 	echo "sources: downloading package lists into build/apt (once)" >&2
 	write_sources
 	write_config
-	apt-get -qq -o APT::Update::Error-Mode=any update >&2 || return 1
-	touch "$apt/updated"
+	# One archive that is out of reach is no reason to stop: whether the package can be had shows next.
+	if apt-get -qq -o APT::Update::Error-Mode=any update >&2; then
+		touch "$apt/updated"
+	fi
 }
 
 # Both leave the files in the working directory and set $name. Every step is chained by &&, here and in refresh: they
