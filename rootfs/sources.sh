@@ -50,7 +50,7 @@ write_sources() {
 	done
 }
 
-# APT_CONFIG is read after /etc/apt, so proxies and the like stay in force.
+# Read by -c, after /etc/apt: proxies and the like stay in force, the machine's hooks do not.
 write_config() {
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/state"
 	cat >"$apt/apt.conf" <<-END
@@ -70,6 +70,10 @@ write_config() {
 	END
 }
 
+apt() {
+	apt-get -c "$apt/apt.conf" "$@"
+}
+
 # Hours-old lists are good enough, so that one build downloads them once.
 update() {
 	[ -z "$(find "$apt/updated" -mmin -600 2>/dev/null)" ] || return 0
@@ -77,7 +81,7 @@ update() {
 	write_sources
 	write_config
 	# One archive that is out of reach is no reason to stop: whether the package can be had shows next.
-	if apt-get -qq -o APT::Update::Error-Mode=any update >&2; then
+	if apt -qq -o APT::Update::Error-Mode=any update >&2; then
 		touch "$apt/updated"
 	fi
 }
@@ -85,12 +89,12 @@ update() {
 # Both leave the files in the working directory and set $name. Every step is chained by &&, here and in refresh: they
 # run as a condition, where the shell ignores set -e.
 fetch_source() {
-	apt-get -qq source --download-only --only-source "$package" >&2 &&
+	apt -qq source --download-only --only-source "$package" >&2 &&
 		name=$(basename ./*.dsc .dsc)
 }
 
 fetch_binary() {
-	apt-get -qq download "$package" >&2 &&
+	apt -qq download "$package" >&2 &&
 		dpkg-deb -x ./*.deb tree &&
 		dpkg-deb -f ./*.deb >control &&
 		name=$(basename ./*.deb .deb) &&
@@ -115,7 +119,6 @@ if ! fresh; then
 	mkdir -p "$apt" "$cache/source" "$cache/binary" "$cache/current"
 	exec 9>"$apt/lock"
 	flock 9
-	export APT_CONFIG="$apt/apt.conf"
 	if ! fresh && ! refresh; then
 		[ -d "$current/" ] || { echo "sources: cannot fetch $package" >&2; exit 1; }
 		echo "sources: cannot look $package up now; going on with $(basename "$(readlink "$current")")" >&2
