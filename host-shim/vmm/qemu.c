@@ -1,0 +1,274 @@
+#include "qemu.h"
+
+#include "proto/cleanup.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define PROGRAM "qemu-system-x86_64"
+#define PLUGS 8
+#define FIRST_DISK_SLOT 8
+
+/* A panic must end the VM (with -no-reboot) and not sit there; its words are on the console by then. */
+#define KERNEL_ARGUMENTS "console=ttyS0 panic=-1"
+
+struct argv {
+	char **v;
+	size_t n;
+	bool failed;
+};
+
+static void add(struct argv *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct argv *a, const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	va_end(ap);
+	char **v = s ? realloc(a->v, (a->n + 2) * sizeof *v) : NULL;
+	if (!v) {
+		free(s);
+		a->failed = true;
+		return;
+	}
+	a->v = v;
+	v[a->n++] = s;
+	v[a->n] = NULL;
+}
+
+/* In QEMU's option syntax a comma ends a value unless it is doubled. */
+static char *escape_commas(const char *s)
+{
+	char *out = malloc(2 * strlen(s) + 1), *to = out;
+	for (; out && *s; s++) {
+		if (*s == ',')
+			*to++ = ',';
+		*to++ = *s;
+	}
+	if (out)
+		*to = '\0';
+	return out;
+}
+
+static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
+{
+	_cleanup_free_ char *path = escape_commas(d->path);
+	const char *ro = d->readonly ? "on" : "off";
+	if (!path) {
+		a->failed = true;
+		return;
+	}
+	add(a, "-blockdev");
+	add(a, "driver=file,node-name=file%u,filename=%s,read-only=%s,auto-read-only=off,discard=unmap", i, path, ro);
+	add(a, "-blockdev");
+	add(a, "driver=%s,node-name=node%u,file=file%u,read-only=%s,discard=unmap", d->format, i, i, ro);
+	add(a, "-device");
+	add(a, "virtio-blk-pci,id=disk%u,drive=node%u,bus=pcie.0,addr=%#x", i, i, FIRST_DISK_SLOT + i);
+}
+
+static void add_devices(struct argv *a, const struct options *o, int vhost_fd, int console_fd)
+{
+	add(a, "-chardev");
+	add(a, "socket,id=console,fd=%d", console_fd);
+	add(a, "-device");
+	add(a, "isa-serial,chardev=console");
+	add(a, "-device");
+	add(a, "virtio-rng-pci,id=rng0,bus=pcie.0,addr=0x2");
+
+	add(a, "-device");
+	add(a, "pcie-root-port,id=vsock-port,bus=pcie.0,addr=0x3,chassis=1");
+	add(a, "-chardev");
+	add(a, "socket,id=vhost,fd=%d", vhost_fd);
+	add(a, "-device");
+	add(a, "vhost-user-vsock-pci,id=vsock0,chardev=vhost,bus=vsock-port");
+
+	for (unsigned i = 0; i < PLUGS; i++) {
+		add(a, "-device");
+		add(a, "pcie-root-port,id=plug%u,bus=pcie.0,addr=0x4.%u,multifunction=on,chassis=%u", i, i, 2 + i);
+	}
+	for (unsigned i = 0; i < o->n_disks; i++)
+		add_disk(a, &o->disk[i], i);
+}
+
+char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd)
+{
+	struct argv a = {0};
+	add(&a, PROGRAM);
+	add(&a, "-nodefaults");
+	add(&a, "-no-user-config");
+	add(&a, "-no-reboot");
+	add(&a, "-display");
+	add(&a, "none");
+	add(&a, "-sandbox");
+	add(&a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	add(&a, "-machine");
+	add(&a, "%s,accel=%s,memory-backend=mem,vmport=off", o->machine, o->accel);
+	add(&a, "-cpu");
+	add(&a, "%s", strcmp(o->accel, "kvm") == 0 ? "host" : "max");
+	add(&a, "-smp");
+	add(&a, "%u", o->cpus);
+	add(&a, "-m");
+	add(&a, "%uM", o->memory_mib);
+	/* Shared, since our mapping is to be the guest's memory and not a copy of it. */
+	add(&a, "-object");
+	add(&a, "memory-backend-memfd,id=mem,size=%uM,share=on", o->memory_mib);
+	add(&a, "-kernel");
+	add(&a, "%s", o->kernel);
+	add(&a, "-initrd");
+	add(&a, "%s", o->initrd);
+	add(&a, "-append");
+	add(&a, "%s%s%s", KERNEL_ARGUMENTS, o->append ? " " : "", o->append ? o->append : "");
+	add(&a, "-chardev");
+	add(&a, "socket,id=qmp,fd=%d", qmp_fd);
+	add(&a, "-mon");
+	add(&a, "chardev=qmp,mode=control");
+	add_devices(&a, o, vhost_fd, console_fd);
+	if (!a.failed)
+		return a.v;
+	qemu_argv_free(a.v);
+	return NULL;
+}
+
+void qemu_argv_free(char **argv)
+{
+	for (char **s = argv; s && *s; s++)
+		free(*s);
+	free(argv);
+}
+
+/* In the child; returns only the errno of what failed. */
+static int become_qemu(char **argv, pid_t parent, const int *inherited, unsigned n, int output)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return errno;
+	/* The parent may have died before the prctl: then nobody will ever signal. */
+	if (getppid() != parent)
+		return ESRCH;
+	if (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
+		return errno;
+	for (unsigned i = 0; i < n; i++)
+		if (fcntl(inherited[i], F_SETFD, 0) < 0)
+			return errno;
+	execvp(argv[0], argv);
+	return errno;
+}
+
+static int spawn(char **argv, const int *inherited, unsigned n, int output, pid_t *out, struct err *e)
+{
+	int report[2];
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return err_sys(e, "qemu", errno, "pipe");
+	_cleanup_close_ int from = report[0];
+	_cleanup_close_ int to = report[1];
+
+	pid_t parent = getpid(), pid = fork();
+	if (pid < 0)
+		return err_sys(e, "qemu", errno, "fork");
+	if (pid == 0) {
+		int errnum = become_qemu(argv, parent, inherited, n, output);
+		(void)!write(to, &errnum, sizeof errnum);
+		_exit(127);
+	}
+	close_fd(&to);
+	int errnum = 0;
+	ssize_t got;
+	do
+		got = read(from, &errnum, sizeof errnum);
+	while (got < 0 && errno == EINTR);
+	if (got == 0) {
+		*out = pid;
+		return 0;
+	}
+	waitpid(pid, NULL, 0);
+	return err_sys(e, "qemu", errnum, "starting " PROGRAM);
+}
+
+int qemu_start(struct qemu *q, const struct options *o, struct err *e)
+{
+	int vhost[2], qmp[2], console[2], output[2];
+	*q = (struct qemu){.pidfd = -1, .vhost = -1, .qmp = -1, .console = -1, .output = -1};
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost) < 0)
+		return err_sys(e, "qemu", errno, "socketpair");
+	_cleanup_close_ int vhost_ours = vhost[0];
+	_cleanup_close_ int vhost_theirs = vhost[1];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) < 0)
+		return err_sys(e, "qemu", errno, "socketpair");
+	_cleanup_close_ int qmp_ours = qmp[0];
+	_cleanup_close_ int qmp_theirs = qmp[1];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console) < 0)
+		return err_sys(e, "qemu", errno, "socketpair");
+	_cleanup_close_ int console_ours = console[0];
+	_cleanup_close_ int console_theirs = console[1];
+	if (pipe2(output, O_CLOEXEC) < 0)
+		return err_sys(e, "qemu", errno, "pipe");
+	_cleanup_close_ int output_ours = output[0];
+	_cleanup_close_ int output_theirs = output[1];
+	if (fcntl(console_ours, F_SETFL, O_NONBLOCK) < 0 || fcntl(output_ours, F_SETFL, O_NONBLOCK) < 0)
+		return err_sys(e, "qemu", errno, "fcntl");
+
+	char **argv = qemu_argv(o, vhost_theirs, qmp_theirs, console_theirs);
+	if (!argv)
+		return err_sys(e, "qemu", ENOMEM, "building the command line");
+	int inherited[] = {vhost_theirs, qmp_theirs, console_theirs};
+	int r = spawn(argv, inherited, sizeof inherited / sizeof *inherited, output_theirs, &q->pid, e);
+	qemu_argv_free(argv);
+	if (r < 0)
+		return r;
+
+	q->pidfd = (int)syscall(SYS_pidfd_open, q->pid, 0);
+	if (q->pidfd < 0) {
+		r = err_sys(e, "qemu", errno, "pidfd_open");
+		kill(q->pid, SIGKILL);
+		waitpid(q->pid, NULL, 0);
+		q->pid = 0;
+		return r;
+	}
+	q->vhost = steal_fd(&vhost_ours);
+	q->qmp = steal_fd(&qmp_ours);
+	q->console = steal_fd(&console_ours);
+	q->output = steal_fd(&output_ours);
+	return 0;
+}
+
+void qemu_kill(const struct qemu *q)
+{
+	if (q->pid > 0)
+		kill(q->pid, SIGKILL);
+}
+
+int qemu_reap(struct qemu *q, int *status)
+{
+	if (q->pid <= 0 || waitpid(q->pid, status, WNOHANG) != q->pid)
+		return 0;
+	q->pid = 0;
+	return 1;
+}
+
+void qemu_finish(struct qemu *q)
+{
+	if (q->pid > 0) {
+		qemu_kill(q);
+		waitpid(q->pid, NULL, 0);
+		q->pid = 0;
+	}
+	close_fd(&q->pidfd);
+	close_fd(&q->vhost);
+	close_fd(&q->qmp);
+	close_fd(&q->console);
+	close_fd(&q->output);
+}
