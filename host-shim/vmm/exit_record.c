@@ -8,9 +8,9 @@
 
 int exit_record_write(const struct exit_record *x, int dir, struct err *e)
 {
-	json_t *o = json_pack("{s:s, s:s#, s:I, s:I}", "reason", x->reason, "message", "", (size_t)0, "at",
+	json_t *o = json_pack("{s:s, s:s, s:I, s:I}", "reason", x->reason, "message", "", "at",
 			      (json_int_t)x->at_ms, "started_at", (json_int_t)x->started_ms);
-	/* Words of QEMU may not be UTF-8; then the record goes without them. */
+	/* QEMU's words may not be UTF-8; then the record goes without them. */
 	json_object_set_new(o, "message", json_string(x->message));
 	if (x->has_status && WIFEXITED(x->status))
 		json_object_set_new(o, "qemu_exit_code", json_integer(WEXITSTATUS(x->status)));

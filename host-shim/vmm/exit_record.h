@@ -9,7 +9,7 @@
 #define EXIT_RECORD_NAME "exit.json"
 
 struct exit_record {
-	const char *reason; /* guest_shutdown, guest_reset, stopped, qemu_died, device_failed or start_failed */
+	const char *reason; /* guest_shutdown, guest_reset, stopped, qemu_died or start_failed: WIRE.md §8 */
 	char message[512];
 	bool has_status;
 	int status; /* QEMU's, as from waitpid(2), if has_status */

@@ -100,7 +100,7 @@ static int parse_one(struct options *o, int opt, const char *arg, struct err *e)
 		o->cid = (uint32_t)n;
 		return r;
 	case READY_FD:
-		r = parse_number(arg, "ready-fd", 0, 1024 * 1024, &n, e);
+		r = parse_number(arg, "ready-fd", 3, 1024 * 1024, &n, e);
 		o->ready_fd = r < 0 ? -1 : (int)n;
 		return r;
 	case DISK:
