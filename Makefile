@@ -44,7 +44,7 @@ src_cli := $(wildcard host-shim/cli/*.c)
 
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto)
-libs_vmm := $(libs_proto)
+libs_vmm := $(libs_proto) -ljansson
 libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -ljansson -lpthread
 libs_cli := $(libs_proto) -lcurl -lwslay -ljansson
 
@@ -170,6 +170,14 @@ build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(
 	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
 		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) -o $@
 
+# Bare guests that the end-to-end tests boot in the agent's place.
+guests := $(patsubst %.c,build/%,$(wildcard tests/e2e/guests/*.c))
+
+build/tests/e2e/guests/%: tests/e2e/guests/%.c Makefile | build/static/done
+	$(call say,GUEST)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
+
 # ---- the targets people type -------------------------------------------------------------------------
 
 # What there are sources for: while the tree is being filled, a component without main.c has no program yet.
@@ -204,7 +212,7 @@ check:
 	@tests/run.sh check
 
 test:
-	$(call build_with,test,everything unit)
+	$(call build_with,test,everything unit $(guests))
 	@tests/run.sh test
 
 # Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.

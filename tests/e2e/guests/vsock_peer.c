@@ -1,5 +1,5 @@
 /* A bare init for testing (and measuring) the vsock device without the agent: loads the modules that
- * /modules.list names, then serves vsock ports from one epoll loop:
+ * /modules/boot.list names (rootfs/initramfs.sh packs them), then serves vsock ports from one epoll loop:
  *   5001 echo      every byte back, half-close kept
  *   5002 sink      takes all; at end of file answers "<bytes>\n"
  *   5003 source    reads "<bytes>\n", sends that many of the pattern, closes
@@ -50,7 +50,7 @@ static void die(const char *what)
 static void load_modules(void)
 {
 	char line[256];
-	FILE *list = fopen("/modules.list", "r");
+	FILE *list = chdir("/modules") == 0 ? fopen("boot.list", "r") : NULL;
 	while (list && fgets(line, sizeof line, list)) {
 		line[strcspn(line, "\n")] = '\0';
 		int fd = open(line, O_RDONLY | O_CLOEXEC);
