@@ -88,13 +88,6 @@ int memtable_set(struct memtable *mt, const struct memtable_region *regions, con
 	return 0;
 }
 
-void memtable_borrow(struct memtable *mt, uint64_t guest_addr, void *memory, uint64_t size)
-{
-	struct memtable_region at = {.guest_addr = guest_addr, .size = size, .user_addr = (uintptr_t)memory};
-	mt->region[mt->n].at = at;
-	mt->region[mt->n++].host = memory;
-}
-
 void *memtable_from_user(const struct memtable *mt, uint64_t user_addr, uint64_t len)
 {
 	for (unsigned i = 0; i < mt->n; i++) {

@@ -39,9 +39,6 @@ void memtable_finish(struct memtable *mt);
 int memtable_set(struct memtable *mt, const struct memtable_region *regions, const int *fds, unsigned n,
 		 struct err *e);
 
-/* As memtable_set, over memory that the caller owns and keeps: for tests and fuzzing without fds. */
-void memtable_borrow(struct memtable *mt, uint64_t guest_addr, void *memory, uint64_t size);
-
 /* Host pointer for [user_addr, user_addr + len) of QEMU's addresses, or NULL unless it lies in one region. */
 void *memtable_from_user(const struct memtable *mt, uint64_t user_addr, uint64_t len);
 
