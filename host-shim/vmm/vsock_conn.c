@@ -59,6 +59,7 @@ static void guest_left(struct conn *c)
 		end(c);
 		return;
 	}
+	loop_disarm(&c->deadline);
 	c->state = CONN_DRAINING;
 	c->owed &= 1u << VSOCK_OP_RST;
 	c->readable = false;
@@ -202,11 +203,10 @@ static void accepted(struct conn *c)
 
 void conn_take_credit(struct conn *c, const struct vsock_hdr *hdr)
 {
-	uint32_t before = credit_free(&c->credit);
 	c->credit.peer_alloc = hdr->buf_alloc;
 	c->credit.peer_fwd_cnt = hdr->fwd_cnt;
-	if (credit_free(&c->credit) > before)
-		c->credit_asked = false;
+	if (c->state == CONN_OPEN && credit_free(&c->credit) > 0)
+		loop_disarm(&c->deadline);
 }
 
 static void guest_stops(struct conn *c, unsigned flags)
@@ -269,7 +269,7 @@ static bool wants_to_read(const struct conn *c)
 
 bool conn_has_packet(const struct conn *c)
 {
-	return c->owed || (wants_to_read(c) && (credit_free(&c->credit) > 0 || !c->credit_asked));
+	return c->owed || (wants_to_read(c) && credit_free(&c->credit) > 0);
 }
 
 static void socket_ready(struct loop_source *src, uint32_t events)
@@ -292,22 +292,26 @@ static void socket_ready(struct loop_source *src, uint32_t events)
 	changed(c);
 }
 
+/* Asked for only when it stays away: a guest that reads tells by itself, and each question interrupts it. */
+static void credit_stays_away(struct loop_timer *t)
+{
+	struct conn *c = container_of(t, struct conn, deadline);
+	owe(c, VSOCK_OP_CREDIT_REQUEST);
+	changed(c);
+}
+
 /* Returns payload bytes; 0: nothing to send now. */
 static uint32_t read_client(struct conn *c, struct iovec *iov, unsigned n)
 {
-	uint32_t room = credit_free(&c->credit);
-	if (room == 0) {
-		c->credit_asked = true;
-		owe(c, VSOCK_OP_CREDIT_REQUEST);
-		return 0;
-	}
-	n = iov_cap(iov, n, room);
+	n = iov_cap(iov, n, credit_free(&c->credit));
 	ssize_t got;
 	do
 		got = readv(c->fd, iov, (int)n);
 	while (got < 0 && errno == EINTR);
 	if (got > 0) {
 		c->credit.tx_cnt += (uint32_t)got;
+		if (credit_free(&c->credit) == 0)
+			loop_arm(c->owner->loop, &c->deadline, CONN_ASK_MS, credit_stays_away);
 		c->owner->to_guest_bytes += (uint64_t)got;
 		return (uint32_t)got;
 	}
@@ -357,7 +361,7 @@ bool conn_next_packet(struct conn *c, struct vsock_hdr *hdr, struct iovec *iov, 
 	enum vsock_op op = VSOCK_OP_RW;
 	uint32_t len = 0;
 	if (!next_owed(c, &op)) {
-		if (wants_to_read(c))
+		if (wants_to_read(c) && credit_free(&c->credit) > 0)
 			len = read_client(c, iov, n);
 		if (len == 0 && !next_owed(c, &op))
 			return false;

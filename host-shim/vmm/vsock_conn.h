@@ -22,6 +22,9 @@
 #define CONN_ANSWER_MS 2000
 #define CONN_CLOSE_MS 8000
 
+/* How long a client's bytes wait for credit before the guest is asked for it. */
+#define CONN_ASK_MS 100
+
 enum conn_state { CONN_REQUESTED, CONN_OPEN, CONN_CLOSING, CONN_DRAINING, CONN_GONE };
 
 struct conn;
@@ -47,7 +50,6 @@ struct conn {
 	unsigned owed;   /* bit set over enum vsock_op: control packets to send */
 	bool readable;   /* the client's socket may hold bytes or its end */
 	bool hung_up;    /* the client closed: nothing can be written any more */
-	bool credit_asked;
 	unsigned guest_shut, host_shut; /* VSOCK_SHUT_*: what each side said it stops doing */
 
 	uint8_t *backlog; /* ring of CREDIT_WINDOW bytes from the guest, NULL while empty */
