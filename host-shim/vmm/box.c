@@ -97,7 +97,8 @@ static const char *reason_of_exit(const struct box *b, int status)
 		return "start_failed";
 	if (clean && strcmp(b->shutdown_cause, "guest-shutdown") == 0)
 		return "guest_shutdown";
-	if (clean && (strcmp(b->shutdown_cause, "guest-reset") == 0 || strcmp(b->shutdown_cause, "guest-panic") == 0))
+	if (clean &&
+	    (strcmp(b->shutdown_cause, "guest-reset") == 0 || strcmp(b->shutdown_cause, "guest-panic") == 0))
 		return "guest_reset";
 	if (clean && strcmp(b->shutdown_cause, "host-qmp-quit") == 0)
 		return "stopped";
@@ -217,7 +218,8 @@ static void monitor_closed(struct qmp *q, const struct err *e)
 
 static void device_failed(struct vsock *dev, const struct err *e)
 {
-	box_stop(container_of(dev, struct box, vsock), "qemu_died", STOP_MS, "the vsock device is broken: %s", e->msg);
+	box_stop(container_of(dev, struct box, vsock), "qemu_died", STOP_MS, "the vsock device is broken: %s",
+		 e->msg);
 }
 
 static void vhost_user_ended(struct vhost_user *vu, const struct err *e)
@@ -306,8 +308,8 @@ static void signalled(struct loop_source *src, uint32_t events)
 
 static void start_too_late(struct loop_timer *t)
 {
-	box_stop(container_of(t, struct box, deadline), "start_failed", STOP_MS, "QEMU's monitor did not greet in %d s",
-		 START_MS / 1000);
+	box_stop(container_of(t, struct box, deadline), "start_failed", STOP_MS,
+		 "QEMU's monitor did not greet in %d s", START_MS / 1000);
 }
 
 /* The connections that fds allow, having asked for as many fds as there may be. */
@@ -327,13 +329,13 @@ static int socket_path(char *out, size_t cap, const char *dir, const char *name,
 	/* Room for "_4294967295" behind vsock.sock, in sun_path: better now than at the first dial. */
 	int n = snprintf(out, cap, "%s/%s", dir, name);
 	if (n < 0 || n + 11 >= 108)
-		return err_set(e, "run_dir", ENAMETOOLONG, "--run-dir of %zu bytes is too long for socket names",
-			       strlen(dir));
+		return err_set(e, "run_dir", ENAMETOOLONG,
+			       "--run-dir of %zu bytes is too long for socket names", strlen(dir));
 	return 0;
 }
 
-static int watch(struct box *b, struct loop_source *src, int fd, void (*ready)(struct loop_source *, uint32_t),
-		 struct err *e)
+static int watch(struct box *b, struct loop_source *src, int fd,
+		 void (*ready)(struct loop_source *, uint32_t), struct err *e)
 {
 	int r = loop_add(&b->loop, src, fd, EPOLLIN, ready);
 	return r < 0 ? err_sys(e, "loop", -r, "epoll_ctl") : 0;

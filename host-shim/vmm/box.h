@@ -1,4 +1,4 @@
-/* One box from start to end: QEMU, its vsock device, its sockets, its logs, and the record of how it ended. */
+/* One box from start to end: QEMU, its vsock device, its sockets, its logs, and how it ended. */
 #pragma once
 
 #include "exit_record.h"
@@ -33,11 +33,11 @@ struct box {
 	int signal_fd;
 	struct loop_timer deadline; /* of the start, then of the stop */
 
-	const char *run_state;    /* QMP's */
-	const char *end_reason;   /* why we end it; NULL: QEMU or the guest did */
+	const char *run_state;  /* QMP's */
+	const char *end_reason; /* why we end it; NULL: QEMU or the guest did */
 	char end_message[256];
-	char shutdown_cause[32];  /* the reason of QMP's SHUTDOWN event */
-	char last_output[256];    /* QEMU's last line on stderr */
+	char shutdown_cause[32]; /* the reason of QMP's SHUTDOWN event */
+	char last_output[256];   /* QEMU's last line on stderr */
 	struct exit_record record;
 	char vsock_path[128], vmm_path[128];
 };

@@ -12,7 +12,7 @@ struct exit_record {
 	const char *reason; /* guest_shutdown, guest_reset, stopped, qemu_died or start_failed: WIRE.md §8 */
 	char message[512];
 	bool has_status;
-	int status; /* QEMU's, as from waitpid(2), if has_status */
+	int status;                 /* QEMU's, as from waitpid(2), if has_status */
 	uint64_t started_ms, at_ms; /* CLOCK_REALTIME */
 };
 

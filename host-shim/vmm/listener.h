@@ -25,8 +25,8 @@ struct listener {
 	unsigned n_waiting;
 };
 
-/* Reads the line at the front of buf[0..n): its length with *port set, 0 if it may still become one, -EPROTO if not.
- * Only decimal digits, no sign, no leading zero, no 4294967295 (VMADDR_PORT_ANY). */
+/* Reads the line at the front of buf[0..n): its length with *port set, 0 if it may still become one, -EPROTO
+ * if not. Only decimal digits, no sign, no leading zero, no 4294967295 (VMADDR_PORT_ANY). */
 ssize_t connect_line_parse(const char *buf, size_t n, uint32_t *port);
 
 /* Listens at path. 0, or -errno with *e set. */

@@ -63,7 +63,8 @@ void loop_disarm(struct loop_timer *t);
 void loop_defer(struct loop *l, struct loop_task *t, void (*run)(struct loop_task *));
 void loop_cancel(struct loop *l, struct loop_task *t);
 
-/* One turn: waits at most max_ms (-1: for ever) for something to do, does it. 0 or -errno of epoll_wait(2). */
+/* One turn: waits at most max_ms (-1: for ever) for something to do, does it. 0 or -errno of epoll_wait(2).
+ */
 int loop_turn(struct loop *l, int max_ms);
 
 /* Turns until somebody sets l->quit. */

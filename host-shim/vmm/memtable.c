@@ -35,7 +35,8 @@ void memtable_finish(struct memtable *mt)
 static int check_region(const struct memtable_region *r, int fd, struct err *e)
 {
 	if (r->size == 0 || r->size % PAGE || r->mmap_offset % PAGE)
-		return err_set(e, "mem_table", EINVAL, "region of %#llx bytes at offset %#llx is not whole pages",
+		return err_set(e, "mem_table", EINVAL,
+			       "region of %#llx bytes at offset %#llx is not whole pages",
 			       (unsigned long long)r->size, (unsigned long long)r->mmap_offset);
 	if (r->guest_addr > UINT64_MAX - r->size || r->user_addr > UINT64_MAX - r->size ||
 	    r->mmap_offset > (uint64_t)INT64_MAX - r->size)
@@ -49,7 +50,8 @@ static int check_region(const struct memtable_region *r, int fd, struct err *e)
 
 	int seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0 || !(seals & F_SEAL_SHRINK))
-		return err_set(e, "mem_table", EINVAL, "region's file is not a memfd sealed against shrinking");
+		return err_set(e, "mem_table", EINVAL,
+			       "region's file is not a memfd sealed against shrinking");
 	return 0;
 }
 
@@ -65,13 +67,15 @@ int memtable_set(struct memtable *mt, const struct memtable_region *regions, con
 	for (unsigned i = 0; i < n && r == 0; i++) {
 		r = check_region(&regions[i], fds[i], e);
 		for (unsigned k = 0; k < i && r == 0; k++)
-			if (overlap(regions[k].guest_addr, regions[k].size, regions[i].guest_addr, regions[i].size) ||
-			    overlap(regions[k].user_addr, regions[k].size, regions[i].user_addr, regions[i].size))
+			if (overlap(regions[k].guest_addr, regions[k].size, regions[i].guest_addr,
+				    regions[i].size) ||
+			    overlap(regions[k].user_addr, regions[k].size, regions[i].user_addr,
+				    regions[i].size))
 				r = err_set(e, "mem_table", EINVAL, "memory regions %u and %u overlap", k, i);
 		if (r < 0)
 			break;
-		void *p = mmap(NULL, regions[i].size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fds[i],
-			       (off_t)regions[i].mmap_offset);
+		void *p = mmap(NULL, regions[i].size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			       fds[i], (off_t)regions[i].mmap_offset);
 		if (p == MAP_FAILED) {
 			r = err_sys(e, "mem_table", errno, "mmap of a memory region");
 			break;
@@ -98,7 +102,8 @@ void *memtable_from_user(const struct memtable *mt, uint64_t user_addr, uint64_t
 	return NULL;
 }
 
-int memtable_translate(const struct memtable *mt, uint64_t addr, uint32_t len, struct iovec *iov, unsigned max)
+int memtable_translate(const struct memtable *mt, uint64_t addr, uint32_t len, struct iovec *iov,
+		       unsigned max)
 {
 	unsigned used = 0;
 	while (len > 0) {

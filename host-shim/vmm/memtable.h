@@ -45,4 +45,5 @@ void *memtable_from_user(const struct memtable *mt, uint64_t user_addr, uint64_t
 /* Translates the guest-physical range [addr, addr + len) into at most max entries; a range over
  * adjoining regions becomes several. len 0 gives none. Returns the number of entries, -EFAULT if any
  * byte is outside the table, -E2BIG if max is too small. */
-int memtable_translate(const struct memtable *mt, uint64_t addr, uint32_t len, struct iovec *iov, unsigned max);
+int memtable_translate(const struct memtable *mt, uint64_t addr, uint32_t len, struct iovec *iov,
+		       unsigned max);

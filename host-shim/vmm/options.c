@@ -9,23 +9,30 @@
 enum { RUN_DIR = 1, STATE_DIR, KERNEL, INITRD, APPEND, CPUS, MEMORY, MACHINE, ACCEL, CID, DISK, READY_FD };
 
 static const struct option table[] = {
-	{"run-dir", required_argument, NULL, RUN_DIR}, {"state-dir", required_argument, NULL, STATE_DIR},
-	{"kernel", required_argument, NULL, KERNEL},   {"initrd", required_argument, NULL, INITRD},
-	{"append", required_argument, NULL, APPEND},   {"cpus", required_argument, NULL, CPUS},
-	{"memory", required_argument, NULL, MEMORY},   {"machine", required_argument, NULL, MACHINE},
-	{"accel", required_argument, NULL, ACCEL},     {"cid", required_argument, NULL, CID},
-	{"disk", required_argument, NULL, DISK},       {"ready-fd", required_argument, NULL, READY_FD},
+	{"run-dir", required_argument, NULL, RUN_DIR},
+	{"state-dir", required_argument, NULL, STATE_DIR},
+	{"kernel", required_argument, NULL, KERNEL},
+	{"initrd", required_argument, NULL, INITRD},
+	{"append", required_argument, NULL, APPEND},
+	{"cpus", required_argument, NULL, CPUS},
+	{"memory", required_argument, NULL, MEMORY},
+	{"machine", required_argument, NULL, MACHINE},
+	{"accel", required_argument, NULL, ACCEL},
+	{"cid", required_argument, NULL, CID},
+	{"disk", required_argument, NULL, DISK},
+	{"ready-fd", required_argument, NULL, READY_FD},
 	{0},
 };
 
-static int parse_number(const char *s, const char *name, unsigned long min, unsigned long max, unsigned long *out,
-			struct err *e)
+static int parse_number(const char *s, const char *name, unsigned long min, unsigned long max,
+			unsigned long *out, struct err *e)
 {
 	char *end;
 	errno = 0;
 	unsigned long v = *s >= '0' && *s <= '9' ? strtoul(s, &end, 10) : 0;
 	if (!(*s >= '0' && *s <= '9') || *end || errno || v < min || v > max)
-		return err_set(e, "options", EINVAL, "--%s %s: a number from %lu to %lu is needed", name, s, min, max);
+		return err_set(e, "options", EINVAL, "--%s %s: a number from %lu to %lu is needed", name, s,
+			       min, max);
 	*out = v;
 	return 0;
 }
@@ -130,8 +137,10 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 		bool given;
 		const char *name;
 	} needed[] = {
-		{o->run_dir, "run-dir"}, {o->state_dir, "state-dir"},    {o->kernel, "kernel"}, {o->initrd, "initrd"},
-		{o->cpus, "cpus"},       {o->memory_mib, "memory"}, {o->accel, "accel"},   {o->cid, "cid"},
+		{o->run_dir, "run-dir"}, {o->state_dir, "state-dir"},
+		{o->kernel, "kernel"},   {o->initrd, "initrd"},
+		{o->cpus, "cpus"},       {o->memory_mib, "memory"},
+		{o->accel, "accel"},     {o->cid, "cid"},
 	};
 	for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++)
 		if (!needed[i].given)

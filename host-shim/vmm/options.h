@@ -9,7 +9,7 @@
 #define OPTIONS_DISKS_MAX 8
 
 struct disk_option {
-	char *path; /* owned */
+	char *path;         /* owned */
 	const char *format; /* "raw" or "qcow2" */
 	bool readonly;
 };
@@ -25,9 +25,9 @@ struct options {
 	int ready_fd; /* -1: nobody waits */
 };
 
-#define OPTIONS_USAGE                                                                                         \
-	"tenon-vmm --run-dir DIR --state-dir DIR --kernel FILE --initrd FILE [--append STRING] --cpus N\n"    \
-	"          --memory MIB [--machine q35] --accel kvm|tcg --cid N\n"                                     \
+#define OPTIONS_USAGE                                                                                      \
+	"tenon-vmm --run-dir DIR --state-dir DIR --kernel FILE --initrd FILE [--append STRING] --cpus N\n" \
+	"          --memory MIB [--machine q35] --accel kvm|tcg --cid N\n"                                 \
 	"          [--disk PATH,format=raw|qcow2,readonly=on|off]... [--ready-fd N]\n"
 
 /* Parses argv, whose strings must outlive *o. -EINVAL with a message that names the option. */

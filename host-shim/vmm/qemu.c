@@ -69,7 +69,8 @@ static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
 		return;
 	}
 	add(a, "-blockdev");
-	add(a, "driver=file,node-name=file%u,filename=%s,read-only=%s,auto-read-only=off,discard=unmap", i, path, ro);
+	add(a, "driver=file,node-name=file%u,filename=%s,read-only=%s,auto-read-only=off,discard=unmap", i,
+	    path, ro);
 	add(a, "-blockdev");
 	add(a, "driver=%s,node-name=node%u,file=file%u,read-only=%s,discard=unmap", d->format, i, i, ro);
 	add(a, "-device");
@@ -94,7 +95,8 @@ static void add_devices(struct argv *a, const struct options *o, int vhost_fd, i
 
 	for (unsigned i = 0; i < PLUGS; i++) {
 		add(a, "-device");
-		add(a, "pcie-root-port,id=plug%u,bus=pcie.0,addr=0x4.%u,multifunction=on,chassis=%u", i, i, 2 + i);
+		add(a, "pcie-root-port,id=plug%u,bus=pcie.0,addr=0x4.%u,multifunction=on,chassis=%u", i, i,
+		    2 + i);
 	}
 	for (unsigned i = 0; i < o->n_disks; i++)
 		add_disk(a, &o->disk[i], i);
@@ -114,8 +116,8 @@ char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_
 	add(&a, "-machine");
 	add(&a, "%s,accel=%s,memory-backend=mem,vmport=off", o->machine, o->accel);
 	add(&a, "-cpu");
-	/* With ERMS and FSRM Linux copies by `rep movsb`, which TCG runs byte by byte: without, the guest's end of
-	 * a vsock stream is two to three times as fast. */
+	/* With ERMS and FSRM Linux copies by `rep movsb`, which TCG runs byte by byte: without, the guest's
+	 * end of a vsock stream is two to three times as fast. */
 	add(&a, "%s", strcmp(o->accel, "kvm") == 0 ? "host" : "max,erms=off,fsrm=off");
 	add(&a, "-smp");
 	add(&a, "%u", o->cpus);

@@ -1,11 +1,10 @@
 /* QEMU's command line and process.
  *
- * The machine's layout is part of every memory snapshot, so none of this may move (bus pcie.0, slot.function):
- *   02.0        virtio-rng-pci        id rng0
- *   03.0        pcie-root-port        id vsock-port, chassis 1; behind it vhost-user-vsock-pci, id vsock0
- *   04.0–04.7   pcie-root-port × 8    id plug0 … plug7, chassis 2 … 9: empty, for hot-plug
- *   08.0–0f.0   virtio-blk-pci        id disk0 … disk7, in the order given: vda, vdb, …
- * 1f and 00 are q35's own. The first serial port is the console. */
+ * The machine's layout is part of every memory snapshot, so none of this may move (bus pcie.0,
+ * slot.function): 02.0        virtio-rng-pci        id rng0 03.0        pcie-root-port        id vsock-port,
+ * chassis 1; behind it vhost-user-vsock-pci, id vsock0 04.0–04.7   pcie-root-port × 8    id plug0 … plug7,
+ * chassis 2 … 9: empty, for hot-plug 08.0–0f.0   virtio-blk-pci        id disk0 … disk7, in the order given:
+ * vda, vdb, … 1f and 00 are q35's own. The first serial port is the console. */
 #pragma once
 
 #include "options.h"
@@ -19,12 +18,13 @@ struct qemu {
 	int vhost, qmp, console, output; /* our ends of what QEMU inherited; the owner steals them */
 };
 
-/* Starts QEMU, which gets SIGKILL from the kernel when this process (this thread) dies. vhost and qmp are stream
- * sockets, console a stream socket that QEMU writes the serial port to, output a pipe with its stdout and
- * stderr; console and output are non-blocking. On error nothing runs and nothing is open. */
+/* Starts QEMU, which gets SIGKILL from the kernel when this process (this thread) dies. vhost and qmp are
+ * stream sockets, console a stream socket that QEMU writes the serial port to, output a pipe with its stdout
+ * and stderr; console and output are non-blocking. On error nothing runs and nothing is open. */
 int qemu_start(struct qemu *q, const struct options *o, struct err *e);
 
-/* The command line, NULL-terminated; fds are those of the child. NULL if memory is short. For qemu_start and tests. */
+/* The command line, NULL-terminated; fds are those of the child. NULL if memory is short. For qemu_start and
+ * tests. */
 char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd);
 void qemu_argv_free(char **argv);
 

@@ -99,8 +99,8 @@ int qmp_execute(struct qmp *q, const json_t *command, unsigned deadline_ms, qmp_
 	q->last_id = id;
 	*p = (struct qmp_pending){.qmp = q, .id = id, .done = done, .ctx = ctx};
 	loop_arm(q->loop, &p->deadline, deadline_ms, too_late);
-	/* EPOLLOUT is watched by edge, and comes once more after an attempt that did not take it all. An error
-	 * is left to the reader, so that done is not called from here. */
+	/* EPOLLOUT is watched by edge, and comes once more after an attempt that did not take it all. An
+	 * error is left to the reader, so that done is not called from here. */
 	ssize_t n = write(q->fd, q->out, q->out_len);
 	if (n > 0) {
 		q->out_len -= (size_t)n;
@@ -166,7 +166,8 @@ void qmp_drain(struct qmp *q)
 	struct err e;
 	while (q->fd >= 0) {
 		if (q->in_len == QMP_LINE_MAX) {
-			err_set(&e, "qmp", EMSGSIZE, "a line of QEMU's monitor is longer than %d bytes", QMP_LINE_MAX);
+			err_set(&e, "qmp", EMSGSIZE, "a line of QEMU's monitor is longer than %d bytes",
+				QMP_LINE_MAX);
 			close_monitor(q, &e);
 			return;
 		}

@@ -1,4 +1,5 @@
-/* The client of QEMU's monitor (QEMU docs/interop/qmp-spec): one JSON object per line, commands answered by id. */
+/* The client of QEMU's monitor (QEMU docs/interop/qmp-spec): one JSON object per line, commands answered by
+ * id. */
 #pragma once
 
 #include "loop.h"
@@ -37,12 +38,13 @@ struct qmp {
 	uint64_t last_id;
 	struct qmp_pending pending[QMP_PENDING_MAX];
 
-	void (*ready)(struct qmp *q);                                    /* greeted, commands are taken */
+	void (*ready)(struct qmp *q);                                       /* greeted, commands are taken */
 	void (*event)(struct qmp *q, const char *name, const json_t *data); /* data may be NULL */
 	void (*closed)(struct qmp *q, const struct err *e);
 };
 
-/* Takes over fd in every case; the three callbacks are set by the caller afterwards, before the loop turns. */
+/* Takes over fd in every case; the three callbacks are set by the caller afterwards, before the loop turns.
+ */
 int qmp_init(struct qmp *q, struct loop *loop, int fd, struct err *e);
 void qmp_finish(struct qmp *q);
 

@@ -15,7 +15,8 @@ struct rotlog {
 	uint64_t total;     /* bytes since rotlog_open */
 };
 
-/* Opens an empty log in the directory; one that a former run left there becomes name.1. limit: bytes per file. */
+/* Opens an empty log in the directory; one that a former run left there becomes name.1. limit: bytes per
+ * file. */
 int rotlog_open(struct rotlog *log, int dir, const char *name, size_t limit, struct err *e);
 void rotlog_close(struct rotlog *log);
 

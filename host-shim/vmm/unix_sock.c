@@ -10,8 +10,8 @@ static int address(struct sockaddr_un *addr, const char *path, struct err *e)
 {
 	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof addr->sun_path)
-		return err_set(e, "socket", ENAMETOOLONG, "socket path of %zu bytes, at most %zu fit: %s", strlen(path),
-			       sizeof addr->sun_path - 1, path);
+		return err_set(e, "socket", ENAMETOOLONG, "socket path of %zu bytes, at most %zu fit: %s",
+			       strlen(path), sizeof addr->sun_path - 1, path);
 	strcpy(addr->sun_path, path);
 	return 0;
 }

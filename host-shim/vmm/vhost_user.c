@@ -226,8 +226,8 @@ static int set_mem_table(struct vhost_user *vu, struct err *e)
 	    vu->hdr.size < offsetof(struct mem_payload, region) + m.n * sizeof m.region[0])
 		return bad(e, "memory table, its size and its fds do not match");
 	for (unsigned i = 0; i < m.n; i++)
-		regions[i] = (struct memtable_region){m.region[i].guest_addr, m.region[i].size, m.region[i].user_addr,
-						      m.region[i].mmap_offset};
+		regions[i] = (struct memtable_region){m.region[i].guest_addr, m.region[i].size,
+						      m.region[i].user_addr, m.region[i].mmap_offset};
 	int r = memtable_set(&vu->dev->mem, regions, vu->fds, m.n, e);
 	/* QEMU moves regions under a running device (firmware shadowing): the rings' pointers are stale. */
 	for (unsigned i = 0; i < VSOCK_QUEUES && r == 0; i++)
@@ -292,7 +292,8 @@ static struct vhost_user_queue *take_vring_fd(struct vhost_user *vu, int *fd, st
 	if (vu->n_fds > 0) {
 		/* QEMU's eventfds are non-blocking; whatever else this is must not stop us either. */
 		int flags = fcntl(vu->fds[0], F_GETFL);
-		if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(vu->fds[0], F_SETFL, flags | O_NONBLOCK) < 0)) {
+		if (flags < 0 ||
+		    (!(flags & O_NONBLOCK) && fcntl(vu->fds[0], F_SETFL, flags | O_NONBLOCK) < 0)) {
 			err_sys(e, "vhost_user", errno, "fcntl of a queue fd");
 			return NULL;
 		}
@@ -370,7 +371,8 @@ static const struct kind kinds[REQUESTS] = {
 	[GET_FEATURES] = {"GET_FEATURES", get_features, 0, 0, 0, true},
 	[SET_FEATURES] = {"SET_FEATURES", set_features, 8, 8, 0, false},
 	[SET_OWNER] = {"SET_OWNER", set_owner, 0, 0, 0, false},
-	[SET_MEM_TABLE] = {"SET_MEM_TABLE", set_mem_table, 8, sizeof(struct mem_payload), VHOST_USER_FDS_MAX, false},
+	[SET_MEM_TABLE] = {"SET_MEM_TABLE", set_mem_table, 8, sizeof(struct mem_payload), VHOST_USER_FDS_MAX,
+			   false},
 	[SET_VRING_NUM] = {"SET_VRING_NUM", set_vring_num, 8, 8, 0, false},
 	[SET_VRING_ADDR] = {"SET_VRING_ADDR", set_vring_addr, 40, 40, 0, false},
 	[SET_VRING_BASE] = {"SET_VRING_BASE", set_vring_base, 8, 8, 0, false},

@@ -82,7 +82,8 @@ static void flush(struct vmm_client *c)
 	c->out_at = 0;
 }
 
-/* len bytes at the end of what waits to be sent; NULL (and the client is to go) if it let too much pile up. */
+/* len bytes at the end of what waits to be sent; NULL (and the client is to go) if it let too much pile up.
+ */
 static uint8_t *reserve(struct vmm_client *c, size_t len)
 {
 	memmove(c->out, c->out + c->out_at, c->out_len);
@@ -227,7 +228,8 @@ static void qmp_done(void *ctx, const json_t *reply, const struct err *e)
 	if (reply && !text)
 		err_sys(&own, "qmp", ENOMEM, "the reply");
 	else if (len > VMM_SOCK_REPLY_MAX)
-		err_set(&own, "qmp", EMSGSIZE, "a reply of %zu bytes, at most %d fit", len, VMM_SOCK_REPLY_MAX);
+		err_set(&own, "qmp", EMSGSIZE, "a reply of %zu bytes, at most %d fit", len,
+			VMM_SOCK_REPLY_MAX);
 	else if (reply)
 		own = (struct err){0};
 	else
@@ -256,7 +258,9 @@ static void qmp_done(void *ctx, const json_t *reply, const struct err *e)
 static void do_qmp(struct vmm_client *c, uint32_t stream, const Tenon__VmmQmp *req)
 {
 	struct err e = {0};
-	unsigned ms = req->deadline_ms == 0 ? QMP_MS : req->deadline_ms < QMP_MS_MAX ? req->deadline_ms : QMP_MS_MAX;
+	unsigned ms = req->deadline_ms == 0           ? QMP_MS
+		      : req->deadline_ms < QMP_MS_MAX ? req->deadline_ms
+						      : QMP_MS_MAX;
 	json_error_t where;
 	json_t *command = json_loadb((const char *)req->command.data, req->command.len, 0, &where);
 	struct call *call = NULL;
@@ -305,7 +309,8 @@ static int handle_request(struct vmm_client *c, const struct message *m, struct 
 	if (m->stream <= c->last_stream)
 		return err_set(e, "vmm_sock", EPROTO, "stream %u after stream %u", m->stream, c->last_stream);
 	c->last_stream = m->stream;
-	/* A message is at most VMM_SOCK_REQUEST_MAX and its four arms nest no further: unpacking is bounded. */
+	/* A message is at most VMM_SOCK_REQUEST_MAX and its four arms nest no further: unpacking is bounded.
+	 */
 	Tenon__VmmRequest *req = tenon__vmm_request__unpack(NULL, m->len, m->data);
 	if (!req)
 		return err_set(e, "vmm_sock", EPROTO, "request does not unpack");
@@ -339,7 +344,8 @@ static int handle_hello(struct vmm_client *c, const struct frame *f, struct err 
 	int r = frame_get_hello_prefix(f, e);
 	if (r < 0)
 		return r;
-	Tenon__Hello *hello = tenon__hello__unpack(NULL, f->len - FRAME_HELLO_PREFIX, f->payload + FRAME_HELLO_PREFIX);
+	Tenon__Hello *hello =
+		tenon__hello__unpack(NULL, f->len - FRAME_HELLO_PREFIX, f->payload + FRAME_HELLO_PREFIX);
 	bool right = hello && hello->role == TENON__ROLE__ROLE_VMM;
 	if (hello)
 		tenon__hello__free_unpacked(hello, NULL);
@@ -392,7 +398,9 @@ static void read_frames(struct vmm_client *c)
 				c->closing = true;
 		}
 		if (r < 0)
-			go_away(c, r == -EMSGSIZE ? TENON__CODE__CODE_RESOURCE_EXHAUSTED : TENON__CODE__CODE_PROTOCOL,
+			go_away(c,
+				r == -EMSGSIZE ? TENON__CODE__CODE_RESOURCE_EXHAUSTED
+					       : TENON__CODE__CODE_PROTOCOL,
 				&e);
 		if (c->closing)
 			return;
@@ -419,7 +427,8 @@ static bool allowed(int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof peer;
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == 0 || peer.uid == geteuid());
 }
 
 static void take_client(struct vmm_sock *s, int fd)

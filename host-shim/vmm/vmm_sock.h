@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 #define VMM_SOCK_CLIENTS_MAX 16
-#define VMM_SOCK_CALLS_MAX 16        /* unanswered, per client */
+#define VMM_SOCK_CALLS_MAX 16 /* unanswered, per client */
 #define VMM_SOCK_REQUEST_MAX (68 * 1024)
 #define VMM_SOCK_REPLY_MAX (64 * 1024)
 #define VMM_SOCK_OUT_MAX (256 * 1024) /* a client that does not read its answers is dropped there */

@@ -103,8 +103,9 @@ static int add_buffer(struct walk *w, const struct vring_desc *d, struct err *e)
 	if (n == -E2BIG)
 		return err_set(e, "vring", EPROTO, "chain of more than %d buffers", VRING_IOV_MAX);
 	if (n < 0)
-		return err_set(e, "vring", EPROTO, "buffer of %u bytes at %#llx is outside the guest's memory",
-			       d->len, (unsigned long long)d->addr);
+		return err_set(e, "vring", EPROTO,
+			       "buffer of %u bytes at %#llx is outside the guest's memory", d->len,
+			       (unsigned long long)d->addr);
 	if (d->flags & DESC_WRITE) {
 		c->n_in += (unsigned)n;
 		c->in_len += d->len;

@@ -128,7 +128,8 @@ static void owe_rst(struct vsock *dev, const struct vsock_hdr *to)
 	want_rx(dev);
 }
 
-static struct conn *open_conn(struct vsock *dev, int fd, uint32_t host_port, uint32_t guest_port, bool accepting)
+static struct conn *open_conn(struct vsock *dev, int fd, uint32_t host_port, uint32_t guest_port,
+			      bool accepting)
 {
 	struct conn *c = conn_create(&dev->owner, fd, host_port, guest_port, accepting);
 	if (c) {
@@ -207,8 +208,8 @@ static void pump_tx(struct loop_task *t)
 		struct vsock_hdr hdr;
 		unsigned n = chain.n_out;
 		if (chain.n_in > 0 || iov_read(chain.iov, n, &hdr, sizeof hdr) < sizeof hdr) {
-			err_set(&e, "vsock", EPROTO, "tx chain of %zu readable and %zu writable bytes", chain.out_len,
-				chain.in_len);
+			err_set(&e, "vsock", EPROTO, "tx chain of %zu readable and %zu writable bytes",
+				chain.out_len, chain.in_len);
 			fail(dev, &e);
 			return;
 		}

@@ -372,7 +372,8 @@ bool conn_next_packet(struct conn *c, struct vsock_hdr *hdr, struct iovec *iov, 
 	return true;
 }
 
-struct conn *conn_create(struct conn_owner *owner, int fd, uint32_t host_port, uint32_t guest_port, bool accepting)
+struct conn *conn_create(struct conn_owner *owner, int fd, uint32_t host_port, uint32_t guest_port,
+			 bool accepting)
 {
 	_cleanup_close_ int client = fd;
 	struct conn *c = calloc(1, sizeof *c);
@@ -385,8 +386,10 @@ struct conn *conn_create(struct conn_owner *owner, int fd, uint32_t host_port, u
 	c->state = accepting ? CONN_OPEN : CONN_REQUESTED;
 	owe(c, accepting ? VSOCK_OP_RESPONSE : VSOCK_OP_REQUEST);
 
-	/* Edge-triggered: `readable` remembers the edge, so a client whom the guest makes wait costs nothing. */
-	int r = loop_add(owner->loop, &c->sock, client, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, socket_ready);
+	/* Edge-triggered: `readable` remembers the edge, so a client whom the guest makes wait costs nothing.
+	 */
+	int r = loop_add(owner->loop, &c->sock, client, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+			 socket_ready);
 	if (r < 0) {
 		free(c);
 		errno = -r;

@@ -47,9 +47,9 @@ struct conn {
 	uint32_t host_port, guest_port;
 	struct credit credit;
 
-	unsigned owed;   /* bit set over enum vsock_op: control packets to send */
-	bool readable;   /* the client's socket may hold bytes or its end */
-	bool hung_up;    /* the client closed: nothing can be written any more */
+	unsigned owed;                  /* bit set over enum vsock_op: control packets to send */
+	bool readable;                  /* the client's socket may hold bytes or its end */
+	bool hung_up;                   /* the client closed: nothing can be written any more */
 	unsigned guest_shut, host_shut; /* VSOCK_SHUT_*: what each side said it stops doing */
 
 	uint8_t *backlog; /* ring of CREDIT_WINDOW bytes from the guest, NULL while empty */
@@ -65,7 +65,8 @@ struct conn {
 /* A connection for a client that dialled: sends REQUEST, then `OK <host_port>\n` to the client when the
  * guest accepts; from a guest that dialled (accepting true): sends RESPONSE. Takes over fd (non-blocking
  * stream socket) in every case. NULL with errno set if memory or epoll fails. */
-struct conn *conn_create(struct conn_owner *owner, int fd, uint32_t host_port, uint32_t guest_port, bool accepting);
+struct conn *conn_create(struct conn_owner *owner, int fd, uint32_t host_port, uint32_t guest_port,
+			 bool accepting);
 
 /* Closes the client's socket and frees. Accepts NULL. */
 void conn_destroy(struct conn *c);

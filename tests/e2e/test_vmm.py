@@ -468,6 +468,25 @@ def test_connections_survive_a_pause(vmm):
         assert read_exactly(s, 6) == b"during"
 
 
+def test_device_unplugged_and_plugged_again(start):
+    """What a memory snapshot will do: the guest's listener survives, connections do not."""
+    v = start().up()
+    c = Client(v)
+
+    def qmp(command, **arguments):
+        return json.loads(parse(c.qmp({"execute": command, "arguments": arguments})[4])[1])
+
+    with v.dial(ECHO) as old:
+        assert "return" in qmp("device_del", id="vsock0")
+        wait_until(lambda: "return" in qmp("device_add", driver="vhost-user-vsock-pci", id="vsock0", chardev="vhost",
+                                           bus="vsock-port"), 10, "vsock0 stays plugged")
+        v.up()
+        assert closed(old)
+    with v.dial(ECHO) as s:
+        s.sendall(b"again")
+        assert read_exactly(s, 5) == b"again"
+
+
 def test_rule_breakers_lose_their_connection_only(vmm):
     before = Client(vmm, hello=False)
     before.send(1, REQ, field(1, b""))

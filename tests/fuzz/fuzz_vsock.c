@@ -204,7 +204,8 @@ static void start(void)
 	struct err e;
 	_cleanup_close_ int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	struct memtable_region all = {.size = MEM_SIZE, .user_addr = MEM_USER};
-	if (fd < 0 || ftruncate(fd, MEM_SIZE) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0 || loop_init(&f.loop) < 0)
+	if (fd < 0 || ftruncate(fd, MEM_SIZE) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ||
+	    loop_init(&f.loop) < 0)
 		abort();
 	vsock_init(&f.dev, &f.loop, &ops, CID, CONNS_MAX);
 	if (memtable_set(&f.dev.mem, &all, &fd, 1, &e) < 0)

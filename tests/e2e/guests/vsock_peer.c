@@ -4,11 +4,10 @@
  *   5002 sink      takes all; at end of file answers "<bytes>\n"
  *   5003 source    reads "<bytes>\n", sends that many of the pattern, closes
  *   5004 stall     accepts and never reads
- *   5005 dial      reads "<port>\n", dials the host's port: echoes what comes from there; answers "connected\n" or
- *                  "error <errno>\n"
- *   5006 command   "poweroff\n", "panic\n", "exit\n"
- * With peer_mode=spam on the kernel's command line it only writes to the console, for ever; with
- * peer_mode=panic it panics at once. The pattern is the bytes 0..250 over and over. */
+ *   5005 dial      reads "<port>\n", dials the host's port: echoes what comes from there; answers
+ * "connected\n" or "error <errno>\n" 5006 command   "poweroff\n", "panic\n", "exit\n" With peer_mode=spam on
+ * the kernel's command line it only writes to the console, for ever; with peer_mode=panic it panics at once.
+ * The pattern is the bytes 0..250 over and over. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -31,10 +30,10 @@ enum { ECHO = 5001, SINK, SOURCE, STALL, DIAL, COMMAND, LAST = COMMAND };
 struct peer {
 	int fd, port;
 	char *buf;
-	size_t at, len;    /* bytes to write back */
-	uint64_t total;    /* taken, or left to send */
-	int eof;           /* the other side sends no more */
-	int told;          /* the request line was read */
+	size_t at, len; /* bytes to write back */
+	uint64_t total; /* taken, or left to send */
+	int eof;        /* the other side sends no more */
+	int told;       /* the request line was read */
 };
 
 static int ep;
@@ -189,7 +188,8 @@ static int pump(struct peer *p)
 
 static void listen_on(int port)
 {
-	struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = (unsigned)port};
+	struct sockaddr_vm a = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = (unsigned)port};
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || bind(fd, (void *)&a, sizeof a) < 0 || listen(fd, 1024) < 0)
 		die("listen");

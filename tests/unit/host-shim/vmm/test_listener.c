@@ -40,9 +40,20 @@ static void refuses_the_rest(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-		"connect 1\n", "CONNECT\n",    "CONNECT \n",   "CONNECT  1\n",         "CONNECT -1\n", "CONNECT +1\n",
-		"CONNECT 01\n", "CONNECT 1 \n", "CONNECT 1\r\n", "CONNECT 4294967295\n", "CONNECT 0x1\n",
-		"CONNECT 99999999999", "X", "CONNECT 1x",
+		"connect 1\n",
+		"CONNECT\n",
+		"CONNECT \n",
+		"CONNECT  1\n",
+		"CONNECT -1\n",
+		"CONNECT +1\n",
+		"CONNECT 01\n",
+		"CONNECT 1 \n",
+		"CONNECT 1\r\n",
+		"CONNECT 4294967295\n",
+		"CONNECT 0x1\n",
+		"CONNECT 99999999999",
+		"X",
+		"CONNECT 1x",
 	};
 	uint32_t port;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

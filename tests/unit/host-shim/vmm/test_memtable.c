@@ -34,7 +34,8 @@ static void maps_and_replaces(void **state)
 	_cleanup_close_ int fd = sealed(8 * PAGE);
 	struct memtable mt;
 	memtable_init(&mt);
-	assert_int_equal(set_one(&mt, (struct memtable_region){0x100000, 4 * PAGE, 0x7f0000000000, 2 * PAGE}, fd), 0);
+	assert_int_equal(
+		set_one(&mt, (struct memtable_region){0x100000, 4 * PAGE, 0x7f0000000000, 2 * PAGE}, fd), 0);
 
 	char *p = memtable_from_user(&mt, 0x7f0000000000 + PAGE, 5);
 	assert_non_null(p);
@@ -56,15 +57,15 @@ static void refuses_bad_regions(void **state)
 	struct memtable mt;
 	memtable_init(&mt);
 	const struct memtable_region bad[] = {
-		{0, 0, 0, 0},                                 /* empty */
-		{0, PAGE + 1, 0, 0},                          /* not whole pages */
-		{0, PAGE, 0, 1},                              /* offset neither */
-		{0, 9 * PAGE, 0, 0},                          /* beyond the file */
-		{0, 4 * PAGE, 0, 5 * PAGE},                   /* the same, by its offset */
-		{UINT64_MAX - PAGE + 2, PAGE, 0, 0},          /* wraps */
-		{0, PAGE, UINT64_MAX - PAGE + 2, 0},          /* so does this */
-		{0, PAGE, 0, UINT64_MAX - PAGE + 1},          /* and this */
-		{0, UINT64_MAX - PAGE + 1, 0, 0},             /* sizes near the end of the world */
+		{0, 0, 0, 0},                        /* empty */
+		{0, PAGE + 1, 0, 0},                 /* not whole pages */
+		{0, PAGE, 0, 1},                     /* offset neither */
+		{0, 9 * PAGE, 0, 0},                 /* beyond the file */
+		{0, 4 * PAGE, 0, 5 * PAGE},          /* the same, by its offset */
+		{UINT64_MAX - PAGE + 2, PAGE, 0, 0}, /* wraps */
+		{0, PAGE, UINT64_MAX - PAGE + 2, 0}, /* so does this */
+		{0, PAGE, 0, UINT64_MAX - PAGE + 1}, /* and this */
+		{0, UINT64_MAX - PAGE + 1, 0, 0},    /* sizes near the end of the world */
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_equal(set_one(&mt, bad[i], fd), -EINVAL);
@@ -94,7 +95,8 @@ static void translates(void **state)
 	_cleanup_close_ int fd = sealed(8 * PAGE);
 	const size_t low_size = 2 * PAGE, high_size = PAGE;
 	const uint64_t user = 0x7f0000000000;
-	struct memtable_region regions[] = {{0, low_size, user, 0}, {low_size, high_size, 2 * user, 4 * PAGE}};
+	struct memtable_region regions[] = {{0, low_size, user, 0},
+					    {low_size, high_size, 2 * user, 4 * PAGE}};
 	struct memtable mt;
 	struct iovec iov[4];
 	memtable_init(&mt);

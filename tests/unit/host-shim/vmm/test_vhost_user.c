@@ -14,8 +14,21 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-enum { GET_FEATURES = 1, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 5, SET_VRING_NUM = 8, SET_VRING_ADDR, SET_VRING_BASE,
-       GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, SET_PROTOCOL_FEATURES = 16, SET_VRING_ENABLE = 18, GET_CONFIG = 24 };
+enum {
+	GET_FEATURES = 1,
+	SET_FEATURES,
+	SET_OWNER,
+	SET_MEM_TABLE = 5,
+	SET_VRING_NUM = 8,
+	SET_VRING_ADDR,
+	SET_VRING_BASE,
+	GET_VRING_BASE,
+	SET_VRING_KICK,
+	SET_VRING_CALL,
+	SET_PROTOCOL_FEATURES = 16,
+	SET_VRING_ENABLE = 18,
+	GET_CONFIG = 24
+};
 
 #define MEM_SIZE 0x10000u
 #define MEM_USER 0x7f0000000000ull
@@ -81,7 +94,8 @@ static void turn(void)
 		assert_int_equal(loop_turn(&t.loop, 0), 0);
 }
 
-static void send_fds(uint32_t request, uint32_t flags, const void *payload, uint32_t size, const int *fds, unsigned n)
+static void send_fds(uint32_t request, uint32_t flags, const void *payload, uint32_t size, const int *fds,
+		     unsigned n)
 {
 	struct vhost_user_hdr hdr = {request, flags, size};
 	struct iovec iov[2] = {{&hdr, sizeof hdr}, {(void *)payload, size}};
@@ -145,7 +159,8 @@ static void send_queue(unsigned q)
 	struct {
 		uint32_t index, flags;
 		uint64_t desc, used, avail, log;
-	} addr = {q, 0, MEM_USER + 0x4000 * q, MEM_USER + 0x4000 * q + 0x2000, MEM_USER + 0x4000 * q + 0x1000, 0};
+	} addr = {q, 0, MEM_USER + 0x4000 * q, MEM_USER + 0x4000 * q + 0x2000, MEM_USER + 0x4000 * q + 0x1000,
+		  0};
 	_cleanup_close_ int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	send_state(SET_VRING_NUM, q, 128);
 	send_state(SET_VRING_BASE, q, 0);
@@ -208,7 +223,9 @@ static void ends_on(void (*bad)(void))
 	assert_true(t.why.msg[0]);
 	assert_int_equal(t.vu.sock.fd, -1);
 	vhost_user_finish(&t.vu);
-	assert_true(open_fds() < before); /* its own is gone, and nothing was left */
+	for (unsigned q = 0; q < VSOCK_QUEUES; q++)
+		close_fd(&t.dev.queue[q].call_fd);
+	assert_int_equal(open_fds(), before - 1); /* its socket is gone, and nothing was left */
 }
 
 static void legacy_driver(void)
@@ -294,11 +311,11 @@ static void closed(void)
 	turn();
 }
 
-#define ENDS_ON(what)                                                                                                  \
-	static void ends_on_##what(void **state)                                                                       \
-	{                                                                                                              \
-		(void)state;                                                                                           \
-		ends_on(what);                                                                                         \
+#define ENDS_ON(what)                            \
+	static void ends_on_##what(void **state) \
+	{                                        \
+		(void)state;                     \
+		ends_on(what);                   \
 	}
 ENDS_ON(legacy_driver)
 ENDS_ON(unknown_request)

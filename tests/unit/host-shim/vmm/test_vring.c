@@ -86,16 +86,20 @@ static void sizes_and_places(void **state)
 {
 	(void)state;
 	for (unsigned num = 0; num <= 2 * VRING_SIZE_MAX; num++) {
-		bool good = num == 1 || num == 2 || num == 4 || num == 8 || num == 16 || num == 32 || num == 64 ||
-			    num == 128 || num == 256 || num == 512 || num == 1024;
+		bool good = num == 1 || num == 2 || num == 4 || num == 8 || num == 16 || num == 32 ||
+			    num == 64 || num == 128 || num == 256 || num == 512 || num == 1024;
 		assert_int_equal(vring_set_size(&g.ring, num, &g.e), good ? 0 : -EINVAL);
 	}
 	const uint64_t base = MEM_USER, end = base + MEM_SIZE;
 	const struct vring_addr bad[] = {
-		{base + 8, base + 0x1000, base + 0x2000},  {base, base + 0x1001, base + 0x2000},
-		{base, base + 0x1000, base + 0x2002},      {end - 16, base + 0x1000, base + 0x2000},
-		{base, end - 20, base + 0x2000},           {base, base + 0x1000, end - 68},
-		{0, 0, 0},                                 {UINT64_MAX & ~15ull, base, base},
+		{base + 8, base + 0x1000, base + 0x2000},
+		{base, base + 0x1001, base + 0x2000},
+		{base, base + 0x1000, base + 0x2002},
+		{end - 16, base + 0x1000, base + 0x2000},
+		{base, end - 20, base + 0x2000},
+		{base, base + 0x1000, end - 68},
+		{0, 0, 0},
+		{UINT64_MAX & ~15ull, base, base},
 	};
 	vring_set_size(&g.ring, NUM, &g.e);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -210,8 +214,9 @@ static void refuses_bad_indirect_tables(void **state)
 	offer(0);
 	*indirect(0) = (struct vring_desc){BUFFER(0), 1, 0, 0};
 	const struct vring_desc bad[] = {
-		{0x3000, 0, INDIRECT, 0},          {0x3000, 15, INDIRECT, 0},   {0x3000, 16, INDIRECT | NEXT, 1},
-		{0x3004, 16, INDIRECT, 0},         {0x7ff8, 16, INDIRECT, 0},   {UINT64_MAX - 7, 16, INDIRECT, 0},
+		{0x3000, 0, INDIRECT, 0},          {0x3000, 15, INDIRECT, 0},
+		{0x3000, 16, INDIRECT | NEXT, 1},  {0x3004, 16, INDIRECT, 0},
+		{0x7ff8, 16, INDIRECT, 0},         {UINT64_MAX - 7, 16, INDIRECT, 0},
 		{0x3000, 0xfffffff0, INDIRECT, 0},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -231,7 +236,8 @@ static void refuses_bad_buffers(void **state)
 	(void)state;
 	offer(0);
 	const struct vring_desc bad[] = {
-		{0x8000, 1, 0, 0}, {0x7fff, 2, 0, 0}, {UINT64_MAX, 1, 0, 0}, {0, UINT32_MAX, 0, 0}, {UINT64_MAX - 9, 20, 0, 0},
+		{0x8000, 1, 0, 0},     {0x7fff, 2, 0, 0},          {UINT64_MAX, 1, 0, 0},
+		{0, UINT32_MAX, 0, 0}, {UINT64_MAX - 9, 20, 0, 0},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		*desc(0) = bad[i];

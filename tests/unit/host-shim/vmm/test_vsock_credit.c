@@ -25,7 +25,8 @@ static void counters_wrap(void **state)
 	struct credit c = {.tx_cnt = 100, .peer_fwd_cnt = UINT32_MAX - 99, .peer_alloc = 1000};
 	assert_int_equal(credit_free(&c), 800);
 
-	c = (struct credit){.rx_cnt = UINT32_MAX - 9, .fwd_cnt = UINT32_MAX - 9, .told_fwd_cnt = UINT32_MAX - 9};
+	c = (struct credit){
+		.rx_cnt = UINT32_MAX - 9, .fwd_cnt = UINT32_MAX - 9, .told_fwd_cnt = UINT32_MAX - 9};
 	assert_true(credit_receive(&c, CREDIT_WINDOW));
 	assert_int_equal(c.rx_cnt, CREDIT_WINDOW - 10);
 	assert_false(credit_receive(&c, 1));
@@ -38,7 +39,8 @@ static void counters_wrap(void **state)
 static void lies_starve_the_liar(void **state)
 {
 	(void)state;
-	struct credit c = {.tx_cnt = 100, .peer_fwd_cnt = 101, .peer_alloc = UINT32_MAX}; /* read more than was sent */
+	struct credit c = {
+		.tx_cnt = 100, .peer_fwd_cnt = 101, .peer_alloc = UINT32_MAX}; /* read more than was sent */
 	assert_int_equal(credit_free(&c), 0);
 }
 
