@@ -45,8 +45,8 @@ src_cli := $(wildcard host-shim/cli/*.c)
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto)
 libs_vmm := $(libs_proto) -ljansson
-libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -ljansson -lpthread
-libs_cli := $(libs_proto) -lcurl -lwslay -ljansson
+libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
+libs_cli := -lcurl -ljansson -lnettle
 
 build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto
 	$(call say,PROTO)

@@ -6,7 +6,8 @@ set -eu
 
 # What each package is for is in docs/dependencies.md.
 run="gcc libc6-dev make protobuf-c-compiler
-     libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev libjansson-dev libprotobuf-c-dev libcurl4-openssl-dev
+     libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
+     libcurl4-openssl-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils"
