@@ -35,7 +35,7 @@ static void nothing_left(struct box *b);
 
 /* ---- small things ---------------------------------------------------------------------------------- */
 
-void failure_set(struct failure *f, enum failure_kind kind, const char *fmt, ...)
+void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 {
 	*f = (struct failure){.kind = kind};
 	va_list ap;
@@ -69,7 +69,7 @@ static void settle(struct box *b)
 static void fail_call(box_done_fn done, void *arg, enum failure_kind kind, const char *what)
 {
 	struct failure f;
-	failure_set(&f, kind, "%s", what);
+	box_failure(&f, kind, "%s", what);
 	done(arg, NULL, &f);
 }
 
@@ -116,7 +116,7 @@ void box_tell(struct box *b, enum wish wish, const struct failure *f)
 void box_abandon(struct box *b)
 {
 	struct failure f;
-	failure_set(&f, FAIL_UNAVAILABLE, "tenond is ending");
+	box_failure(&f, FAIL_UNAVAILABLE, "tenond is ending");
 	for (enum wish wish = WISH_RUNNING; wish <= WISH_GONE; wish++)
 		box_tell(b, wish, &f);
 }
@@ -183,11 +183,11 @@ static void on_over(struct box *b)
 	box_tell(b, WISH_ENDED, NULL);
 	if (b->doomed || (b->told.status == BOX_STOPPED && b->row.auto_remove)) {
 		b->doomed = true;
-		failure_set(&f, FAIL_NOT_FOUND, "the box was deleted");
+		box_failure(&f, FAIL_NOT_FOUND, "the box was deleted");
 		box_tell(b, WISH_RUNNING, &f);
 		box_remove(b);
 	} else if (b->told.status == BOX_FAILED) {
-		failure_set(&f, FAIL_UNAVAILABLE, "%s", b->told.error);
+		box_failure(&f, FAIL_UNAVAILABLE, "%s", b->told.error);
 		box_tell(b, WISH_RUNNING, &f);
 	} else if (has_waiter(b, WISH_RUNNING)) {
 		/* They came while it was stopping. */
@@ -495,7 +495,7 @@ static void begin_stop(struct box *b, unsigned grace_ms)
 	bool ask = grace_ms && was == BOX_RUNNING && b->session && !b->why[0];
 	if (was == BOX_STARTING) {
 		struct failure f;
-		failure_set(&f, FAIL_CONFLICT, "the box was stopped while it was starting");
+		box_failure(&f, FAIL_CONFLICT, "the box was stopped while it was starting");
 		box_tell(b, WISH_RUNNING, &f);
 	}
 	if (was != BOX_STOPPING) {

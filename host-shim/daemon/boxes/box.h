@@ -104,4 +104,4 @@ void boxes_sweep(struct boxes *bs);
 /* Empties and removes a flat directory of sockets. */
 void remove_run_dir(const char *path);
 
-void failure_set(struct failure *f, enum failure_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

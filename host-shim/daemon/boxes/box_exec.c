@@ -66,7 +66,7 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 		return;
 	}
 	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
-		failure_set(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
 		done(arg, NULL, &f);
 		return;
 	}
@@ -82,7 +82,7 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 	if (failed) {
 		if (p)
 			pending_free(p);
-		failure_set(&f, FAIL_EXHAUSTED, "no memory");
+		box_failure(&f, FAIL_EXHAUSTED, "no memory");
 		done(arg, NULL, &f);
 		return;
 	}

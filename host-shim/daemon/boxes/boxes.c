@@ -111,7 +111,7 @@ static int copy_config(struct boxes_config *out, const struct boxes_config *c)
 	out->initrd = strdup(c->initrd);
 	out->images_dir = strdup(c->images_dir);
 	out->machine = strdup(c->machine);
-	out->accel = NULL;
+	out->accel = out->host_dir = NULL; /* needed now only */
 	if (!out->boot_deadline_ms)
 		out->boot_deadline_ms = 60000;
 	return out->state_dir && out->runtime_dir && out->vmm_path && out->kernel && out->initrd && out->images_dir &&
@@ -174,7 +174,7 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		bs->accel_result = strcmp(c->accel, "kvm") == 0 ? "kvm" : "tcg";
 	} else if (r == 0) {
 		struct accel_config a = {.loop = c->loop, .kernel = bs->config.kernel,
-					 .cache_dir = bs->config.runtime_dir, .done = on_accel, .arg = bs};
+					 .cache_dir = c->host_dir, .done = on_accel, .arg = bs};
 		r = accel_probe(&bs->accel, &a, e);
 	}
 	if (r < 0) {
@@ -269,13 +269,13 @@ static void on_inserted(void *arg, int status, const struct err *e)
 	struct boxes *bs = b->boxes;
 	struct failure f;
 	if (bs->closing) {
-		failure_set(&f, FAIL_UNAVAILABLE, "tenond is ending");
+		box_failure(&f, FAIL_UNAVAILABLE, "tenond is ending");
 		a->done(a->arg, NULL, &f);
 	} else if (status < 0) {
 		if (status == -EEXIST)
-			failure_set(&f, FAIL_EXISTS, "a box named %s exists", b->row.name);
+			box_failure(&f, FAIL_EXISTS, "a box named %s exists", b->row.name);
 		else
-			failure_set(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+			box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
 		a->done(a->arg, NULL, &f);
 		box_destroy(b);
 	} else {
@@ -299,11 +299,11 @@ static bool is_taken(const struct boxes *bs, const char *name)
 static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
 	if (spec->image && strcmp(spec->image, "tenon/base") != 0 && strcmp(spec->image, "tenon/base:latest") != 0)
-		failure_set(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base", spec->image);
+		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base", spec->image);
 	else if (spec->memory_mib && spec->memory_mib < MEMORY_MIN_MIB)
-		failure_set(f, FAIL_INVALID, "memory_mib: at least %d", MEMORY_MIN_MIB);
+		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", MEMORY_MIN_MIB);
 	else if (spec->name && is_taken(bs, spec->name))
-		failure_set(f, FAIL_EXISTS, "a box named %s exists", spec->name);
+		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
 	else
 		return true;
 	return false;
@@ -326,7 +326,7 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 		box_row_finish(&row);
 	if (!b) {
 		free(a);
-		failure_set(&f, FAIL_EXHAUSTED, "no memory");
+		box_failure(&f, FAIL_EXHAUSTED, "no memory");
 		done(arg, NULL, &f);
 		return;
 	}

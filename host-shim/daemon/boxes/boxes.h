@@ -49,10 +49,11 @@ struct boxes_config {
 	uv_loop_t *loop;
 	struct store *store;
 	struct executions *executions;
-	const char *state_dir, *runtime_dir;
+	const char *state_dir, *runtime_dir; /* both exist; runtime_dir is short and ours alone */
+	const char *host_dir; /* facts about this host, void after its reboot: whether KVM works */
 	const char *vmm_path;     /* tenon-vmm beside tenond's own binary by default */
 	const char *kernel, *initrd, *images_dir; /* images_dir has base.squashfs and upper.ext4 */
-	const char *accel;        /* "auto", "kvm", "tcg" */
+	const char *accel;   /* "auto", "kvm", "tcg" */
 	const char *machine;      /* "q35" */
 	unsigned boot_deadline_ms; /* default 60000 */
 };
