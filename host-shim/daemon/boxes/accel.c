@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -51,8 +52,9 @@ static void on_exited(void *arg, int status, const char *output)
 	write_cache(a, result);
 	a->done(a->arg, result,
 		ran                   ? "a kernel ran under KVM"
-		: WIFSIGNALED(status) ? "/dev/kvm opens, but a kernel did not run under KVM in 4 s"
-				      : "QEMU did not run a kernel under KVM");
+		: WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
+			? "/dev/kvm opens, but a kernel did not run under KVM in time"
+			: "/dev/kvm opens, but QEMU did not run a kernel under KVM");
 }
 
 static int start_probe(struct accel *a, const struct accel_config *c, struct err *e)
