@@ -412,7 +412,8 @@ static void continue_start(struct box *b)
 	const struct boxes_config *c = &b->boxes->config;
 	char lower[4096], upper[4096];
 	struct err e = {0};
-	if (!b->boxes->accel_result)
+	b->awaits_accel = !b->boxes->accel_result;
+	if (b->awaits_accel)
 		return; /* box_accel_known comes back here */
 	snprintf(lower, sizeof lower, "%s/base.squashfs", c->images_dir);
 	snprintf(upper, sizeof upper, "%s/upper.qcow2", b->state_dir);
@@ -444,7 +445,7 @@ static void continue_start(struct box *b)
 
 void box_accel_known(struct box *b)
 {
-	if (status_of(b) == BOX_STARTING && b->told.status == BOX_STARTING && !b->disk_pending && !b->vmm && !b->why[0])
+	if (b->awaits_accel)
 		continue_start(b);
 }
 
@@ -465,6 +466,7 @@ static void nothing_left(struct box *b)
 {
 	char reason[160];
 	uv_timer_stop(&b->timer);
+	b->awaits_accel = false;
 	enum box_event event = box_judge(b, reason, sizeof reason);
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	remove_run_dir(b->run_dir);
@@ -491,7 +493,6 @@ static void on_shutdown_answered(void *arg, const struct failure *f)
 static void begin_stop(struct box *b, unsigned grace_ms)
 {
 	enum box_status was = status_of(b);
-	bool waits_for_probe = was == BOX_STARTING && b->told.status == BOX_STARTING && !b->vmm && !b->disk_pending;
 	bool ask = grace_ms && was == BOX_RUNNING && b->session && !b->why[0];
 	if (was == BOX_STARTING) {
 		struct failure f;
@@ -507,7 +508,7 @@ static void begin_stop(struct box *b, unsigned grace_ms)
 		session_shutdown(b->session, grace_ms, on_shutdown_answered, b);
 	} else if (b->vmm && (was != BOX_STOPPING || !grace_ms)) {
 		vmm_stop(b->vmm);
-	} else if (waits_for_probe) {
+	} else if (b->awaits_accel) {
 		nothing_left(b);
 	}
 }

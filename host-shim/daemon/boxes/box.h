@@ -34,7 +34,7 @@ struct box {
 	/* While a VM is there, or is being made. */
 	uint64_t asked_ns; /* the start request, for boot_ms */
 	uint64_t run_deadline_ms;
-	bool disk_pending, configuring;
+	bool disk_pending, awaits_accel, configuring;
 	struct disk *disk;
 	struct doorbell *doorbell;
 	struct vmm *vmm;
