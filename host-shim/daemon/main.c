@@ -1,4 +1,5 @@
-/* tenond: wiring only. Boxes outlive it: at the end it lets go of them, at the start it takes them up again. */
+/* tenond: wiring only. Boxes outlive it: at the end it lets go of them, at the start it takes them up again.
+ */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -169,23 +170,33 @@ static int create_parts(struct daemon *d, struct err *e)
 	int r = open_store(d, &starts, e);
 	if (r < 0)
 		return r;
-	struct executions_config xc = {.loop = &d->loop, .store = d->store, .state_dir = o->state_dir,
-				       .host_epoch = starts << 32};
+	struct executions_config xc = {
+		.loop = &d->loop, .store = d->store, .state_dir = o->state_dir, .host_epoch = starts << 32};
 	r = executions_create(&d->executions, &xc, e);
 	if (r < 0)
 		return r;
-	struct boxes_config bc = {.loop = &d->loop, .store = d->store, .executions = d->executions,
-				  .state_dir = o->state_dir, .runtime_dir = d->runtime_dir, .host_dir = o->runtime_base,
-				  .vmm_path = o->vmm_path, .kernel = o->kernel, .initrd = o->initrd,
-				  .images_dir = o->images_dir, .accel = o->accel, .machine = o->machine};
+	struct boxes_config bc = {.loop = &d->loop,
+				  .store = d->store,
+				  .executions = d->executions,
+				  .state_dir = o->state_dir,
+				  .runtime_dir = d->runtime_dir,
+				  .host_dir = o->runtime_base,
+				  .vmm_path = o->vmm_path,
+				  .kernel = o->kernel,
+				  .initrd = o->initrd,
+				  .images_dir = o->images_dir,
+				  .accel = o->accel,
+				  .machine = o->machine};
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
-	struct auth_config ac = {.state_dir = o->state_dir, .key_file = o->api_key_file, .no_auth = o->no_auth};
+	struct auth_config ac = {
+		.state_dir = o->state_dir, .key_file = o->api_key_file, .no_auth = o->no_auth};
 	r = auth_create(&d->auth, &ac, e);
 	if (r < 0)
 		return r;
-	struct rest_config rc = {.loop = &d->loop, .boxes = d->boxes, .executions = d->executions, .auth = d->auth};
+	struct rest_config rc = {
+		.loop = &d->loop, .boxes = d->boxes, .executions = d->executions, .auth = d->auth};
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
 		return r;
@@ -200,7 +211,8 @@ static int check_options(const struct options *o, struct err *e)
 {
 	for (unsigned i = 0; o->no_auth && i < o->n_listen; i++)
 		if (!http_address_is_loopback(o->listen[i]))
-			return err_set(e, "options", EPERM, "--no-auth with --listen %s: whoever reaches it would own every box",
+			return err_set(e, "options", EPERM,
+				       "--no-auth with --listen %s: whoever reaches it would own every box",
 				       o->listen[i]);
 	return 0;
 }

@@ -22,7 +22,21 @@ const char options_usage[] =
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
 	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
 
-enum { LISTEN = 1, UNIX, STATE, API_KEY_FILE, NO_AUTH, ACCEL, MACHINE, KERNEL, INITRD, IMAGES, VMM, HELP, VERSION };
+enum {
+	LISTEN = 1,
+	UNIX,
+	STATE,
+	API_KEY_FILE,
+	NO_AUTH,
+	ACCEL,
+	MACHINE,
+	KERNEL,
+	INITRD,
+	IMAGES,
+	VMM,
+	HELP,
+	VERSION
+};
 
 static const struct option table[] = {
 	{"listen", required_argument, NULL, LISTEN},

@@ -20,7 +20,8 @@ struct options {
 
 extern const char options_usage[];
 
-/* Parses argv, whose strings must outlive *o, and fills in what it leaves open: 127.0.0.1:8100 if there is no listener,
- * and paths from the environment and from where this binary lies. -EINVAL names the option. Finish *o in any case. */
+/* Parses argv, whose strings must outlive *o, and fills in what it leaves open: 127.0.0.1:8100 if there is no
+ * listener, and paths from the environment and from where this binary lies. -EINVAL names the option. Finish
+ * *o in any case. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
 void options_finish(struct options *o);

@@ -41,8 +41,8 @@ static void write_cache(const struct accel *a, const char *result)
 		rename(part, a->cache);
 }
 
-/* The kernel is given no root, so it panics, and with panic=-1 and -no-reboot QEMU ends by itself. Its words are
- * asked for, too: a guest that fell over at its first instruction would end QEMU just as quietly. */
+/* The kernel is given no root, so it panics, and with panic=-1 and -no-reboot QEMU ends by itself. Its words
+ * are asked for, too: a guest that fell over at its first instruction would end QEMU just as quietly. */
 static void on_exited(void *arg, int status, const char *output)
 {
 	struct accel *a = arg;
@@ -51,7 +51,7 @@ static void on_exited(void *arg, int status, const char *output)
 	const char *result = ran ? "kvm" : "tcg";
 	write_cache(a, result);
 	a->done(a->arg, result,
-		ran                   ? "a kernel ran under KVM"
+		ran ? "a kernel ran under KVM"
 		: WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
 			? "/dev/kvm opens, but a kernel did not run under KVM in time"
 			: "/dev/kvm opens, but QEMU did not run a kernel under KVM");
@@ -59,12 +59,32 @@ static void on_exited(void *arg, int status, const char *output)
 
 static int start_probe(struct accel *a, const struct accel_config *c, struct err *e)
 {
-	const char *const argv[] = {"qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
-				    "-display", "none", "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "128M",
-				    "-kernel", c->kernel, "-append", "console=ttyS0 loglevel=1 panic=-1",
-				    "-serial", "stdio", NULL};
-	struct process_config p = {.loop = c->loop, .argv = argv, .capture = true, .inherit = -1,
-				   .deadline_ms = DEADLINE_MS, .arg = a, .exited = on_exited};
+	const char *const argv[] = {"qemu-system-x86_64",
+				    "-nodefaults",
+				    "-no-user-config",
+				    "-no-reboot",
+				    "-display",
+				    "none",
+				    "-machine",
+				    "q35,accel=kvm",
+				    "-cpu",
+				    "host",
+				    "-m",
+				    "128M",
+				    "-kernel",
+				    c->kernel,
+				    "-append",
+				    "console=ttyS0 loglevel=1 panic=-1",
+				    "-serial",
+				    "stdio",
+				    NULL};
+	struct process_config p = {.loop = c->loop,
+				   .argv = argv,
+				   .capture = true,
+				   .inherit = -1,
+				   .deadline_ms = DEADLINE_MS,
+				   .arg = a,
+				   .exited = on_exited};
 	return process_spawn(&a->process, &p, e);
 }
 

@@ -1,5 +1,5 @@
-/* KVM or TCG. A /dev/kvm that opens is no proof: some hosts create the VM and never run it. So a kernel is booted
- * under KVM once per boot of the host, and the answer is kept. */
+/* KVM or TCG. A /dev/kvm that opens is no proof: some hosts create the VM and never run it. So a kernel is
+ * booted under KVM once per boot of the host, and the answer is kept. */
 #pragma once
 
 #include <uv.h>
@@ -15,7 +15,8 @@ struct accel_config {
 	uv_loop_t *loop;
 	const char *kernel;
 	const char *cache_dir; /* where the answer is kept; it is void after a reboot of the host */
-	accel_done_fn done;    /* exactly once, perhaps before accel_probe returns; the strings are valid during it */
+	accel_done_fn
+		done; /* exactly once, perhaps before accel_probe returns; the strings are valid during it */
 	void *arg;
 };
 int accel_probe(struct accel **out, const struct accel_config *c, struct err *e);

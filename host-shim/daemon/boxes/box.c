@@ -1,9 +1,10 @@
-/* The life of one box. Two rules: a status changes only through state_next, and nobody hears of it before it is
- * committed. Each step of a start checks that the box is still starting, so that a stop can come between any two.
+/* The life of one box. Two rules: a status changes only through state_next, and nobody hears of it before it
+ * is committed. Each step of a start checks that the box is still starting, so that a stop can come between
+ * any two.
  *
- *   start:  commit starting → disk → accelerator known → doorbell, tenon-vmm forked → commit who it is → released →
- *           ready → session → HELLO → Configure → commit running
- *   end:    (agent's Shutdown →) tenon-vmm gone → exit.json, console → executions told → commit stopped or failed
+ *   start:  commit starting → disk → accelerator known → doorbell, tenon-vmm forked → commit who it is →
+ * released → ready → session → HELLO → Configure → commit running end:    (agent's Shutdown →) tenon-vmm gone
+ * → exit.json, console → executions told → commit stopped or failed
  *
  * A crash between any two steps leaves a row from which box_take_up finds what there is. */
 #include "box.h"
@@ -21,10 +22,10 @@
 #include "proto/frame.h"
 
 #define GRACE_DEFAULT_MS 5000
-#define UNMOUNT_MS 10000  /* what the agent needs beyond the grace: KILL, unmount, sync */
+#define UNMOUNT_MS 10000 /* what the agent needs beyond the grace: KILL, unmount, sync */
 #define ADOPT_HELLO_MS 10000
-/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level; the rest
- * costs a guest under TCG a tenth of its boot. */
+/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level;
+ * the rest costs a guest under TCG a tenth of its boot. */
 #define KERNEL_APPEND "rdinit=/init loglevel=4"
 
 static void advance(struct box *b, enum box_event event);
@@ -88,9 +89,9 @@ static bool add_waiter(struct box *b, enum wish wish, box_done_fn done, void *ar
 static bool has_waiter(const struct box *b, enum wish wish)
 {
 	const struct waiter *w;
-	TAILQ_FOREACH (w, &b->waiters, entry)
-		if (w->wish == wish)
-			return true;
+	TAILQ_FOREACH(w, &b->waiters, entry)
+	if (w->wish == wish)
+		return true;
 	return false;
 }
 
@@ -142,19 +143,20 @@ static void on_committed(void *arg, int status, const struct err *e)
 	struct boxes *bs = b->boxes;
 	bool rising = c->life.status == BOX_STARTING || c->life.status == BOX_RUNNING;
 	if (status < 0)
-		fprintf(stderr, "tenond: box %s: %s is not committed: %s\n", b->row.id, state_name(c->life.status), e->msg);
+		fprintf(stderr, "tenond: box %s: %s is not committed: %s\n", b->row.id,
+			state_name(c->life.status), e->msg);
 	/* What ends ends, written or not: the next tenond will look for the VM and not find it. */
 	if (status == 0 || !rising)
 		b->told = c->life;
 	if (!bs->closing && status < 0 && rising)
 		give_up(b, "the database failed: %s", e->msg);
-	else if (!bs->closing)
+	else if (!bs->closing && c->then)
 		c->then(b);
 	free(c);
 	boxes_unref(bs);
 }
 
-/* Writes the row's life as it is now; then(b) follows the commit. */
+/* Writes the row's life as it is now; then(b), which may be NULL, follows the commit. */
 static void commit(struct box *b, void (*then)(struct box *b))
 {
 	struct commit *c = malloc(sizeof *c);
@@ -195,11 +197,6 @@ static void on_over(struct box *b)
 	}
 }
 
-static void on_stopping(struct box *b)
-{
-	(void)b;
-}
-
 static void enter(struct box *b, enum box_status status)
 {
 	switch (status) {
@@ -215,7 +212,7 @@ static void enter(struct box *b, enum box_status status)
 		commit(b, on_running);
 		break;
 	case BOX_STOPPING:
-		commit(b, on_stopping);
+		commit(b, NULL);
 		break;
 	case BOX_STOPPED:
 	case BOX_FAILED:
@@ -231,7 +228,8 @@ static void advance(struct box *b, enum box_event event)
 {
 	int next = state_next(status_of(b), event);
 	if (next < 0) {
-		fprintf(stderr, "tenond: box %s: event %d while %s\n", b->row.id, event, state_name(status_of(b)));
+		fprintf(stderr, "tenond: box %s: event %d while %s\n", b->row.id, event,
+			state_name(status_of(b)));
 		return;
 	}
 	if ((enum box_status)next == status_of(b))
@@ -242,7 +240,8 @@ static void advance(struct box *b, enum box_event event)
 
 /* ---- the start ------------------------------------------------------------------------------------- */
 
-/* The start has failed, or a VM that ran is of no use any more: what is left of it ends, then the box is failed. */
+/* The start has failed, or a VM that ran is of no use any more: what is left of it ends, then the box is
+ * failed. */
 static void give_up(struct box *b, const char *fmt, ...)
 {
 	if (!b->why[0]) {
@@ -296,14 +295,15 @@ static void begin_start(struct box *b)
 	snprintf(old, sizeof old, "%s/%s", b->state_dir, EXIT_FILE_NAME);
 	snprintf(template, sizeof template, "%s/upper.ext4", bs->config.images_dir);
 	/* The last run's word must not be taken for this one's. */
-	if ((mkdir(b->state_dir, 0700) < 0 && errno != EEXIST) || (mkdir(b->run_dir, 0700) < 0 && errno != EEXIST) ||
-	    (unlink(old) < 0 && errno != ENOENT)) {
+	if ((mkdir(b->state_dir, 0700) < 0 && errno != EEXIST) ||
+	    (mkdir(b->run_dir, 0700) < 0 && errno != EEXIST) || (unlink(old) < 0 && errno != ENOENT)) {
 		err_sys(&e, "box", errno, "preparing the box's directories");
 		give_up(b, "%s", e.msg);
 		return;
 	}
 	b->disk_pending = true;
-	if (disk_ensure(&b->disk, bs->config.loop, template, b->state_dir, b->row.disk_size_gb, on_disk, b, &e) < 0) {
+	if (disk_ensure(&b->disk, bs->config.loop, template, b->state_dir, b->row.disk_size_gb, on_disk, b,
+			&e) < 0) {
 		b->disk_pending = false;
 		give_up(b, "%s", e.msg);
 	}
@@ -339,7 +339,8 @@ static void on_configured(void *arg, const struct failure *f)
 	if (f && f->kind == FAIL_UNAVAILABLE)
 		return;
 	if (f)
-		give_up(b, "the agent could not make the box: %s%s%s", f->stage, f->stage[0] ? ": " : "", f->message);
+		give_up(b, "the agent could not make the box: %s%s%s", f->stage, f->stage[0] ? ": " : "",
+			f->message);
 	else
 		advance(b, EVENT_UP);
 }
@@ -376,8 +377,13 @@ static int open_session(struct box *b, struct err *e)
 {
 	char path[108];
 	snprintf(path, sizeof path, "%s/vsock.sock", b->run_dir);
-	struct session_config c = {.executions = b->boxes->config.executions, .box_id = b->row.id, .socket_path = path,
-				   .port = WIRE_PORT_AGENT, .arg = b, .up = on_session_up, .rebooted = on_rebooted};
+	struct session_config c = {.executions = b->boxes->config.executions,
+				   .box_id = b->row.id,
+				   .socket_path = path,
+				   .port = WIRE_PORT_AGENT,
+				   .arg = b,
+				   .up = on_session_up,
+				   .rebooted = on_rebooted};
 	return session_create(&b->session, &c, e);
 }
 
@@ -435,7 +441,8 @@ static void continue_start(struct box *b)
 		.ready = on_vmm_ready,
 		.ended = on_vmm_ended,
 	};
-	if (doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 || vmm_spawn(&b->vmm, &v, &e) < 0) {
+	if (doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 ||
+	    vmm_spawn(&b->vmm, &v, &e) < 0) {
 		give_up(b, "%s", e.msg);
 		return;
 	}
@@ -454,7 +461,8 @@ void box_accel_known(struct box *b)
 static void end_executions(struct box *b, const char *reason)
 {
 	struct err e = {0};
-	/* Those that an earlier tenond left running know their end only from a session, be it one that never was. */
+	/* Those that an earlier tenond left running know their end only from a session, be it one that never
+	 * was. */
 	if (!b->session && b->settled && open_session(b, &e) < 0)
 		fprintf(stderr, "tenond: box %s: %s\n", b->row.id, e.msg);
 	if (b->session)
@@ -523,13 +531,15 @@ static void on_adopt_deadline(uv_timer_t *t)
 
 void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 {
-	struct vmm_config c = {.loop = b->boxes->config.loop, .run_dir = b->run_dir, .arg = b, .ended = on_vmm_ended};
+	struct vmm_config c = {
+		.loop = b->boxes->config.loop, .run_dir = b->run_dir, .arg = b, .ended = on_vmm_ended};
 	struct err e = {0};
 	b->settled = settled;
 	b->settled_arg = arg;
 	int r = vmm_adopt(&b->vmm, &c, &b->row.life.vmm, &e);
 	if (status_of(b) == BOX_STARTING)
-		/* Whoever asked for it is gone with the old tenond. A half-made box is not worth a guess: it ends. */
+		/* Whoever asked for it is gone with the old tenond. A half-made box is not worth a guess: it
+		 * ends. */
 		advance(b, EVENT_STOP);
 	if (r < 0) {
 		nothing_left(b);
@@ -573,7 +583,8 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 {
 	bool alive = state_has_vm(status_of(b)), was_doomed = b->doomed;
 	if (alive && !force) {
-		fail_call(done, arg, FAIL_CONFLICT, "the box is running: stop it first, or delete it with force");
+		fail_call(done, arg, FAIL_CONFLICT,
+			  "the box is running: stop it first, or delete it with force");
 		return;
 	}
 	if (!add_waiter(b, WISH_GONE, done, arg))

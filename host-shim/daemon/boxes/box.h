@@ -74,8 +74,8 @@ void boxes_unref(struct boxes *bs);
 
 /* ---- box.c: the state machine ---- */
 
-/* Takes up a box that the database calls running, starting or stopping; settled runs once its fate is committed,
- * or the agent of one that runs has answered, or has not in time. */
+/* Takes up a box that the database calls running, starting or stopping; settled runs once its fate is
+ * committed, or the agent of one that runs has answered, or has not in time. */
 void box_take_up(struct box *b, void (*settled)(void *arg), void *arg);
 /* The probe has answered: starts that waited for it go on. */
 void box_accel_known(struct box *b);
@@ -91,8 +91,8 @@ int box_configure(struct box *b, session_done_fn done, struct err *e);
 
 /* ---- verdict.c ---- */
 
-/* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the row's
- * error, with the console's last words. */
+/* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the
+ * row's error, with the console's last words. */
 enum box_event box_judge(struct box *b, char *reason, size_t cap);
 
 /* ---- remove.c ---- */
@@ -104,4 +104,5 @@ void boxes_sweep(struct boxes *bs);
 /* Empties and removes a flat directory of sockets. */
 void remove_run_dir(const char *path);
 
-void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));

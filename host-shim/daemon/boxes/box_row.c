@@ -74,7 +74,8 @@ void box_row_finish(struct box_row *row)
 static char *env_to_json(char *const *env)
 {
 	json_t *list = json_array();
-	/* Any bytes: JSON text cannot hold them all, so each byte beyond ASCII goes as the code point of that number. */
+	/* Any bytes: JSON text cannot hold them all, so each byte beyond ASCII goes as the code point of that
+	 * number. */
 	for (; list && *env; env++) {
 		size_t len = strlen(*env), n = 0;
 		char *wide = malloc(2 * len + 1);
@@ -132,9 +133,12 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
 	int r = sql_prepare(db,
-			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, error, id, name, image,"
-			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, auto_resume, auto_stop,"
-			    " auto_delete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
+			    "error, id, name, image,"
+			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
+			    "auto_resume, auto_stop,"
+			    " auto_delete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+			    "?, ?, ?, ?, ?, ?)",
 			    &s, e);
 	if (r < 0)
 		return r;
@@ -162,10 +166,11 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "UPDATE boxes SET status = ?, updated_ms = ?, boot_ms = ?, vmm_pid = ?, vmm_ticks = ?,"
-			    " vmm_boot = ?, error = ? WHERE id = ?",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"UPDATE boxes SET status = ?, updated_ms = ?, boot_ms = ?, vmm_pid = ?, vmm_ticks = ?,"
+		" vmm_boot = ?, error = ? WHERE id = ?",
+		&s, e);
 	if (r < 0)
 		return r;
 	bind_life(s, life);
@@ -216,7 +221,8 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 	if (!row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)
-		return err_set(e, "database", EINVAL, "box %s has a status that this tenond does not know", row->id);
+		return err_set(e, "database", EINVAL, "box %s has a status that this tenond does not know",
+			       row->id);
 	return 0;
 }
 
@@ -224,8 +230,10 @@ int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
 	int r = sql_prepare(db,
-			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove,"
-			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, vmm_pid, vmm_ticks,"
+			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
+			    "disk_size_gb, auto_remove,"
+			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
+			    "vmm_pid, vmm_ticks,"
 			    " vmm_boot, error FROM boxes ORDER BY created_ms, rowid",
 			    &s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {

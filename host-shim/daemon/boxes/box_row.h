@@ -1,4 +1,5 @@
-/* The row of a box: what the database knows of it. These functions are store work; each runs on the store's thread. */
+/* The row of a box: what the database knows of it. These functions are store work; each runs on the store's
+ * thread. */
 #pragma once
 
 #include <sqlite3.h>
@@ -14,7 +15,7 @@ struct box_life {
 	enum box_status status;
 	int64_t updated_ms;
 	uint64_t boot_ms;
-	struct process_id vmm; /* tenon-vmm, from before it runs until after it has ended */
+	struct process_id vmm;      /* tenon-vmm, from before it runs until after it has ended */
 	char error[BOX_ERROR_SIZE]; /* "" unless failed */
 };
 

@@ -11,7 +11,8 @@
 #include "proto/cleanup.h"
 
 #define MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
-#define SOCKET_ROOM 120   /* of sun_path, less the longest "/<box>/vsock.sock_1001" and NUL: checked at start */
+#define SOCKET_ROOM 120 /* of sun_path, less the longest "/<box>/vsock.sock_1001" and NUL: checked at start \
+			 */
 
 /* ---- one box's memory ------------------------------------------------------------------------------ */
 
@@ -82,8 +83,8 @@ void boxes_unref(struct boxes *bs)
 	while ((b = TAILQ_FIRST(&bs->list)))
 		box_destroy(b);
 	struct boxes_config *c = &bs->config;
-	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel, c->initrd, c->images_dir,
-				       c->machine};
+	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel,
+				       c->initrd,    c->images_dir,  c->machine};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free((void *)strings[i]);
 	free(bs);
@@ -114,8 +115,8 @@ static int copy_config(struct boxes_config *out, const struct boxes_config *c)
 	out->accel = out->host_dir = NULL; /* needed now only */
 	if (!out->boot_deadline_ms)
 		out->boot_deadline_ms = 60000;
-	return out->state_dir && out->runtime_dir && out->vmm_path && out->kernel && out->initrd && out->images_dir &&
-			       out->machine
+	return out->state_dir && out->runtime_dir && out->vmm_path && out->kernel && out->initrd &&
+			       out->images_dir && out->machine
 		       ? 0
 		       : -ENOMEM;
 }
@@ -165,7 +166,8 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		err_sys(e, "boxes", -r, "boxes");
 	if (r == 0)
 		r = make_dirs(&bs->config, e);
-	/* store_run waits for the store's thread: to make boxes there, of this loop, is as good as to make them here. */
+	/* store_run waits for the store's thread: to make boxes there, of this loop, is as good as to make
+	 * them here. */
 	if (r == 0)
 		r = store_run(c->store, load, &loading, e);
 	if (r == 0 && loading.failed)
@@ -173,8 +175,11 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 	if (r == 0 && strcmp(c->accel, "auto") != 0) {
 		bs->accel_result = strcmp(c->accel, "kvm") == 0 ? "kvm" : "tcg";
 	} else if (r == 0) {
-		struct accel_config a = {.loop = c->loop, .kernel = bs->config.kernel,
-					 .cache_dir = c->host_dir, .done = on_accel, .arg = bs};
+		struct accel_config a = {.loop = c->loop,
+					 .kernel = bs->config.kernel,
+					 .cache_dir = c->host_dir,
+					 .done = on_accel,
+					 .arg = bs};
 		r = accel_probe(&bs->accel, &a, e);
 	}
 	if (r < 0) {
@@ -217,7 +222,8 @@ void boxes_destroy(struct boxes *bs)
 		return;
 	bs->closing = true;
 	accel_destroy(bs->accel);
-	TAILQ_FOREACH (b, &bs->list, entry) {
+	TAILQ_FOREACH(b, &bs->list, entry)
+	{
 		box_abandon(b);
 		box_release(b);
 	}
@@ -229,7 +235,8 @@ void boxes_destroy(struct boxes *bs)
 struct box *boxes_find(struct boxes *bs, const char *id_or_name)
 {
 	struct box *b, *named = NULL;
-	TAILQ_FOREACH (b, &bs->list, entry) {
+	TAILQ_FOREACH(b, &bs->list, entry)
+	{
 		if (!b->listed)
 			continue;
 		if (strcmp(b->row.id, id_or_name) == 0)
@@ -289,17 +296,19 @@ static void on_inserted(void *arg, int status, const struct err *e)
 static bool is_taken(const struct boxes *bs, const char *name)
 {
 	const struct box *b;
-	TAILQ_FOREACH (b, &bs->list, entry)
-		if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
-			return true;
+	TAILQ_FOREACH(b, &bs->list, entry)
+	if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
+		return true;
 	return false;
 }
 
 /* What only this room can say of a spec. */
 static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && strcmp(spec->image, "tenon/base") != 0 && strcmp(spec->image, "tenon/base:latest") != 0)
-		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base", spec->image);
+	if (spec->image && strcmp(spec->image, "tenon/base") != 0 &&
+	    strcmp(spec->image, "tenon/base:latest") != 0)
+		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base",
+			    spec->image);
 	else if (spec->memory_mib && spec->memory_mib < MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", MEMORY_MIN_MIB);
 	else if (spec->name && is_taken(bs, spec->name))

@@ -1,4 +1,5 @@
-/* Boxes: one state machine each, one writer (the loop thread), every transition committed before its effect is reported.
+/* Boxes: one state machine each, one writer (the loop thread), every transition committed before its effect
+ * is reported.
  *
  *   configured → starting* → running ↔ stopping → stopped; failed from any; (paused, suspended: later issues)
  *   (* "starting" is internal; REST shows configured until it runs, as BoxLite has no such word)
@@ -17,12 +18,14 @@ struct box;
 
 enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_STOPPED, BOX_FAILED };
 
-struct box_spec { /* what create says; strings borrowed, NULL means absent; already validated for type and range by rest/ */
-	const char *name;  /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
-	const char *image; /* "tenon/base" (also "tenon/base:latest"); others FAIL_UNSUPPORTED … image not here */
-	unsigned cpus;     /* 1–255, default 1 */
-	unsigned memory_mib; /* default 256; at least 96 */
-	unsigned disk_size_gb; /* default 10 */
+struct box_spec { /* what create says; strings borrowed, NULL means absent; already validated for type and
+		     range by rest/ */
+	const char *name; /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
+	const char *
+		image; /* "tenon/base" (also "tenon/base:latest"); others FAIL_UNSUPPORTED … image not here */
+	unsigned cpus;          /* 1–255, default 1 */
+	unsigned memory_mib;    /* default 256; at least 96 */
+	unsigned disk_size_gb;  /* default 10 */
 	const char *const *env; /* NAME=value, NULL-terminated */
 	const char *working_dir;
 	bool auto_remove;
@@ -39,10 +42,10 @@ struct box_info { /* valid until the next call on this box */
 	int64_t auto_stop, auto_delete;
 	bool auto_resume, auto_remove;
 	int64_t created_ms, updated_ms;
-	int pid;             /* QEMU's, 0 if not running */
+	int pid;                    /* QEMU's, 0 if not running */
 	char error[BOX_ERROR_SIZE]; /* failed: why, with the end of the console */
-	uint64_t boot_ms;    /* start request → agent configured, of the latest start; 0 if none */
-	unsigned executions; /* running ones */
+	uint64_t boot_ms;           /* start request → agent configured, of the latest start; 0 if none */
+	unsigned executions;        /* running ones */
 };
 
 struct boxes_config {
@@ -51,11 +54,11 @@ struct boxes_config {
 	struct executions *executions;
 	const char *state_dir, *runtime_dir; /* both exist; runtime_dir is short and ours alone */
 	const char *host_dir; /* facts about this host, void after its reboot: whether KVM works */
-	const char *vmm_path;     /* tenon-vmm beside tenond's own binary by default */
+	const char *vmm_path; /* tenon-vmm beside tenond's own binary by default */
 	const char *kernel, *initrd, *images_dir; /* images_dir has base.squashfs and upper.ext4 */
-	const char *accel;   /* "auto", "kvm", "tcg" */
-	const char *machine;      /* "q35" */
-	unsigned boot_deadline_ms; /* default 60000 */
+	const char *accel;                        /* "auto", "kvm", "tcg" */
+	const char *machine;                      /* "q35" */
+	unsigned boot_deadline_ms;                /* default 60000 */
 };
 int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e);
 /* Loads rows and adopts what still runs. done once all are settled: then tenond may say it is ready. */
@@ -63,7 +66,8 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg);
 /* tenond ends: VMs go on. */
 void boxes_destroy(struct boxes *bs);
 
-typedef void (*box_done_fn)(void *arg, struct box *b, const struct failure *f); /* exactly one of b, f… except delete: b NULL */
+typedef void (*box_done_fn)(void *arg, struct box *b,
+			    const struct failure *f); /* exactly one of b, f… except delete: b NULL */
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg);
 struct box *boxes_find(struct boxes *bs, const char *id_or_name);
 /* All boxes, oldest first: calls fn for each. */

@@ -73,7 +73,8 @@ bool console_excerpt(char *out, size_t cap, const char *clean)
 {
 	const char *panic = last_of(clean, "Kernel panic - ");
 	if (panic) {
-		/* A kernel that does not reboot at once says it twice, the second time as the end of its trace. */
+		/* A kernel that does not reboot at once says it twice, the second time as the end of its
+		 * trace. */
 		if (panic - clean >= 9 && strncmp(panic - 9, "---[ end ", 9) == 0) {
 			const char *first = strstr(clean, "Kernel panic - ");
 			panic = first ? first : panic;
@@ -99,7 +100,8 @@ bool console_read(char *out, size_t cap, const char *state_dir)
 	ssize_t n = 0;
 	struct stat st;
 	_cleanup_close_ int dir = open(state_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	_cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, "console.log", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_close_ int fd =
+		dir < 0 ? -1 : openat(dir, "console.log", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		n = pread(fd, raw, sizeof raw, st.st_size > WINDOW ? st.st_size - WINDOW : 0);
 	console_clean(clean, sizeof clean, raw, n > 0 ? (size_t)n : 0);

@@ -79,8 +79,13 @@ static void next_step(struct disk *d)
 		finish(d, e.errnum ? &e : NULL);
 		return;
 	}
-	struct process_config p = {.loop = d->loop, .argv = d->step == 0 ? fill : grow, .capture = true, .inherit = -1,
-				   .deadline_ms = DEADLINE_MS, .arg = d, .exited = on_exited};
+	struct process_config p = {.loop = d->loop,
+				   .argv = d->step == 0 ? fill : grow,
+				   .capture = true,
+				   .inherit = -1,
+				   .deadline_ms = DEADLINE_MS,
+				   .arg = d,
+				   .exited = on_exited};
 	if (process_spawn(&d->process, &p, &e) < 0)
 		finish(d, &e);
 }
@@ -95,8 +100,8 @@ static void on_soon(uv_idle_t *idle)
 		next_step(d);
 }
 
-int disk_ensure(struct disk **out, uv_loop_t *loop, const char *template, const char *state_dir, unsigned size_gb,
-		disk_done_fn done, void *arg, struct err *e)
+int disk_ensure(struct disk **out, uv_loop_t *loop, const char *template, const char *state_dir,
+		unsigned size_gb, disk_done_fn done, void *arg, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof *d);
 	if (!d)

@@ -35,8 +35,8 @@ static void on_connection(uv_stream_t *listener, int status)
 	d->rung(d->arg);
 }
 
-int doorbell_create(struct doorbell **out, uv_loop_t *loop, const char *run_dir, void (*rung)(void *arg), void *arg,
-		    struct err *e)
+int doorbell_create(struct doorbell **out, uv_loop_t *loop, const char *run_dir, void (*rung)(void *arg),
+		    void *arg, struct err *e)
 {
 	char path[108];
 	if (snprintf(path, sizeof path, "%s/vsock.sock_%d", run_dir, WIRE_PORT_DOORBELL) >= (int)sizeof path)

@@ -39,7 +39,8 @@ int exit_file_parse(struct exit_file *out, const char *text, size_t len, struct 
 		if (strcmp(reason, reasons[i].name) == 0)
 			out->reason = (enum exit_reason)i;
 	if (json_is_string(message))
-		console_clean(out->message, sizeof out->message, json_string_value(message), json_string_length(message));
+		console_clean(out->message, sizeof out->message, json_string_value(message),
+			      json_string_length(message));
 	json_decref(root);
 	return out->reason == EXIT_UNKNOWN
 		       ? err_set(e, "exit_file", EINVAL, "%s has no known reason", EXIT_FILE_NAME)
@@ -50,7 +51,8 @@ int exit_file_read(struct exit_file *out, const char *state_dir, struct err *e)
 {
 	*out = (struct exit_file){0};
 	_cleanup_close_ int dir = open(state_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	_cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, EXIT_FILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_close_ int fd =
+		dir < 0 ? -1 : openat(dir, EXIT_FILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(e, "exit_file", errno, "%s", EXIT_FILE_NAME);
 	char text[EXIT_FILE_MAX + 1];

@@ -1,4 +1,5 @@
-/* exit.json, in which tenon-vmm says how a VM ended. It is read after a crash of anything, so it may be anything. */
+/* exit.json, in which tenon-vmm says how a VM ended. It is read after a crash of anything, so it may be
+ * anything. */
 #pragma once
 
 #include <stdbool.h>

@@ -40,9 +40,13 @@ int process_identify(struct process_id *out, pid_t pid)
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	if (read_file(path, buf, sizeof buf) < 0)
 		return -ESRCH;
-	/* The name in field 2 is the program's choice and may hold blanks and brackets: what counts begins after it. */
+	/* The name in field 2 is the program's choice and may hold blanks and brackets: what counts begins
+	 * after it. */
 	const char *rest = strrchr(buf, ')');
-	if (!rest || sscanf(rest + 1, " %*c" "%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s" "%" SCNu64,
+	if (!rest || sscanf(rest + 1,
+			    " %*c"
+			    "%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s"
+			    "%" SCNu64,
 			    &out->ticks) != 1)
 		return -ESRCH;
 	if (read_file("/proc/sys/kernel/random/boot_id", out->boot, sizeof out->boot) < 36)
@@ -78,7 +82,8 @@ static void on_exit_ready(uv_poll_t *poll, int status, int events)
 	if (p->ours && waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOHANG) == 0) {
 		if (!info.si_pid)
 			return;
-		how = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0) : W_EXITCODE(0, info.si_status);
+		how = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+						 : W_EXITCODE(0, info.si_status);
 	}
 	p->gone = true;
 	uv_poll_stop(&p->exit);
@@ -87,7 +92,8 @@ static void on_exit_ready(uv_poll_t *poll, int status, int events)
 	_cleanup_free_ char *text = p->output >= 0 ? malloc(PROCESS_OUTPUT_MAX + 1) : NULL;
 	size_t len = 0;
 	ssize_t n;
-	while (text && len < PROCESS_OUTPUT_MAX && (n = read(p->output, text + len, PROCESS_OUTPUT_MAX - len)) > 0)
+	while (text && len < PROCESS_OUTPUT_MAX &&
+	       (n = read(p->output, text + len, PROCESS_OUTPUT_MAX - len)) > 0)
 		len += (size_t)n;
 	if (text)
 		text[len] = '\0';
@@ -113,19 +119,21 @@ static int watch(struct process *p, uv_loop_t *loop, unsigned deadline_ms, struc
 	return 0;
 }
 
-int process_adopt(struct process **out, uv_loop_t *loop, const struct process_id *id, process_exited_fn exited, void *arg,
-		  struct err *e)
+int process_adopt(struct process **out, uv_loop_t *loop, const struct process_id *id,
+		  process_exited_fn exited, void *arg, struct err *e)
 {
 	if (id->pid <= 0)
 		return err_set(e, "process", ESRCH, "no process");
 	_cleanup_free_ struct process *p = calloc(1, sizeof *p);
 	if (!p)
 		return err_sys(e, "process", ENOMEM, "process");
-	*p = (struct process){.id = *id, .gate = -1, .output = -1, .detached = true, .exited = exited, .arg = arg};
+	*p = (struct process){
+		.id = *id, .gate = -1, .output = -1, .detached = true, .exited = exited, .arg = arg};
 	/* First the handle, then the question who it is: in this order the answer stays true. */
 	_cleanup_close_ int pidfd = pidfd_open(id->pid, 0);
 	struct process_id now;
-	if (pidfd < 0 || process_identify(&now, id->pid) < 0 || now.ticks != id->ticks || strcmp(now.boot, id->boot) != 0)
+	if (pidfd < 0 || process_identify(&now, id->pid) < 0 || now.ticks != id->ticks ||
+	    strcmp(now.boot, id->boot) != 0)
 		return err_set(e, "process", ESRCH, "process %d is gone", (int)id->pid);
 	p->pidfd = pidfd;
 	int r = watch(p, loop, 0, e);
@@ -163,7 +171,8 @@ static void become(const struct process_config *c, const struct child_fds *fds, 
 {
 	sigset_t none;
 	sigemptyset(&none);
-	/* Before any signal is let through: libuv's handler would write it into the pipe that we share with our parent. */
+	/* Before any signal is let through: libuv's handler would write it into the pipe that we share with
+	 * our parent. */
 	for (int signo = 1; signo < NSIG; signo++)
 		signal(signo, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -234,8 +243,13 @@ int process_spawn(struct process **out, const struct process_config *c, struct e
 	_cleanup_free_ struct process *p = calloc(1, sizeof *p);
 	if (!p)
 		return err_sys(e, "process", ENOMEM, "process");
-	*p = (struct process){.pidfd = -1, .gate = -1, .output = -1, .ours = true, .detached = c->detached,
-			      .exited = c->exited, .arg = c->arg};
+	*p = (struct process){.pidfd = -1,
+			      .gate = -1,
+			      .output = -1,
+			      .ours = true,
+			      .detached = c->detached,
+			      .exited = c->exited,
+			      .arg = c->arg};
 	int r = fork_child(p, c, e);
 	if (r == 0) {
 		r = watch(p, c->loop, c->deadline_ms, e);

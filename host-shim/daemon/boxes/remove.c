@@ -1,5 +1,5 @@
-/* Removing boxes: the row goes first, so that what a crash leaves behind is a directory without a row, which the
- * next start sweeps away. */
+/* Removing boxes: the row goes first, so that what a crash leaves behind is a directory without a row, which
+ * the next start sweeps away. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,8 +36,13 @@ static void on_removed(void *arg, int status, const char *output)
 static void remove_dirs(struct box *b)
 {
 	const char *const argv[] = {"rm", "-rf", "--", b->state_dir, NULL};
-	struct process_config p = {.loop = b->boxes->config.loop, .argv = argv, .capture = true, .inherit = -1,
-				   .deadline_ms = REMOVE_DEADLINE_MS, .arg = b, .exited = on_removed};
+	struct process_config p = {.loop = b->boxes->config.loop,
+				   .argv = argv,
+				   .capture = true,
+				   .inherit = -1,
+				   .deadline_ms = REMOVE_DEADLINE_MS,
+				   .arg = b,
+				   .exited = on_removed};
 	struct err e = {0};
 	remove_run_dir(b->run_dir);
 	if (process_spawn(&b->remover, &p, &e) < 0) {
@@ -89,9 +94,9 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static bool has_row(const struct boxes *bs, const char *id)
 {
 	const struct box *b;
-	TAILQ_FOREACH (b, &bs->list, entry)
-		if (strcmp(b->row.id, id) == 0)
-			return true;
+	TAILQ_FOREACH(b, &bs->list, entry)
+	if (strcmp(b->row.id, id) == 0)
+		return true;
 	return false;
 }
 
@@ -101,7 +106,8 @@ static void sweep(const struct boxes *bs, const char *parent)
 	const struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		_cleanup_free_ char *path = NULL;
-		/* Only what has the form of an id: a directory that somebody put here is not ours to remove. */
+		/* Only what has the form of an id: a directory that somebody put here is not ours to remove.
+		 */
 		if (strspn(entry->d_name, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != ULID_LENGTH ||
 		    entry->d_name[ULID_LENGTH] || has_row(bs, entry->d_name) ||
 		    asprintf(&path, "%s/%s", parent, entry->d_name) < 0)

@@ -1,5 +1,5 @@
-/* The life of a box as a table. Every change of a box's status goes through state_next; boxes/box.c does what a
- * new state asks for. */
+/* The life of a box as a table. Every change of a box's status goes through state_next; boxes/box.c does what
+ * a new state asks for. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* ULIDs: 48 bits of milliseconds and 80 random ones as 26 digits of Crockford's base 32, so that ids sort by age. */
+/* ULIDs: 48 bits of milliseconds and 80 random ones as 26 digits of Crockford's base 32, so that ids sort by
+ * age. */
 #pragma once
 
 #include <stdint.h>

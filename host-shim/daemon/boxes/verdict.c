@@ -1,4 +1,5 @@
-/* What the end of a VM was, from what is left: our own reason to end it, exit.json, the console, the host's boot. */
+/* What the end of a VM was, from what is left: our own reason to end it, exit.json, the console, the host's
+ * boot. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,6 +38,7 @@ enum box_event box_judge(struct box *b, char *reason, size_t cap)
 
 	if (b->row.life.status == BOX_STOPPING || (b->row.life.status == BOX_RUNNING && wished && !b->why[0]))
 		return EVENT_ENDED;
-	snprintf(b->row.life.error, sizeof b->row.life.error, "%s%s%s", reason, console[0] ? "; console: " : "", console);
+	snprintf(b->row.life.error, sizeof b->row.life.error, "%s%s%s", reason,
+		 console[0] ? "; console: " : "", console);
 	return EVENT_FAILED;
 }

@@ -146,8 +146,12 @@ static struct vmm *make(const struct vmm_config *c)
 {
 	struct vmm *v = calloc(1, sizeof *v);
 	if (v)
-		*v = (struct vmm){.loop = c->loop, .run_dir = c->run_dir, .ready_fd = -1, .arg = c->arg,
-				  .ready = c->ready, .ended = c->ended};
+		*v = (struct vmm){.loop = c->loop,
+				  .run_dir = c->run_dir,
+				  .ready_fd = -1,
+				  .arg = c->arg,
+				  .ready = c->ready,
+				  .ended = c->ended};
 	return v;
 }
 
@@ -169,13 +173,18 @@ static int spawn(struct vmm *v, const struct vmm_config *c, int ready_fd, struct
 	if (asprintf(&lower, "%s,format=raw,readonly=on", c->lower) < 0 ||
 	    asprintf(&upper, "%s,format=qcow2,readonly=off", c->upper) < 0)
 		return err_sys(e, "tenon-vmm", ENOMEM, "disk options");
-	const char *argv[] = {c->vmm_path,   "--run-dir", c->run_dir,  "--state-dir", c->state_dir, "--kernel",
-			      c->kernel,     "--initrd",  c->initrd,   "--append",    c->append,    "--cpus",
-			      cpus,          "--memory",  memory,      "--machine",   c->machine,   "--accel",
-			      c->accel,      "--cid",     GUEST_CID,   "--disk",      lower,        "--disk",
-			      upper,         "--ready-fd", ready,      NULL};
-	struct process_config p = {.loop = c->loop, .argv = argv, .detached = true, .gated = true, .inherit = ready_fd,
-				   .arg = v, .exited = on_exited};
+	const char *argv[] = {c->vmm_path, "--run-dir",  c->run_dir, "--state-dir", c->state_dir, "--kernel",
+			      c->kernel,   "--initrd",   c->initrd,  "--append",    c->append,    "--cpus",
+			      cpus,        "--memory",   memory,     "--machine",   c->machine,   "--accel",
+			      c->accel,    "--cid",      GUEST_CID,  "--disk",      lower,        "--disk",
+			      upper,       "--ready-fd", ready,      NULL};
+	struct process_config p = {.loop = c->loop,
+				   .argv = argv,
+				   .detached = true,
+				   .gated = true,
+				   .inherit = ready_fd,
+				   .arg = v,
+				   .exited = on_exited};
 	return process_spawn(&v->process, &p, e);
 }
 

@@ -1,5 +1,5 @@
-/* A box's tenon-vmm, from its spawn (or from our finding it again) to its end. Its process is watched through a
- * pidfd and stopped by signal, which can neither miss nor hit another; vmm.sock is for questions. */
+/* A box's tenon-vmm, from its spawn (or from our finding it again) to its end. Its process is watched through
+ * a pidfd and stopped by signal, which can neither miss nor hit another; vmm.sock is for questions. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,8 @@
 
 struct vmm;
 
-struct vmm_config { /* strings are borrowed during vmm_spawn, but for run_dir, which must live as long as the vmm */
+struct vmm_config { /* strings are borrowed during vmm_spawn, but for run_dir, which must live as long as the
+		       vmm */
 	uv_loop_t *loop;
 	const char *vmm_path, *run_dir, *state_dir;
 	const char *kernel, *initrd, *append, *machine, *accel;
@@ -31,8 +32,8 @@ int vmm_adopt(struct vmm **out, const struct vmm_config *c, const struct process
 
 const struct process_id *vmm_identity(const struct vmm *v);
 int vmm_qemu_pid(const struct vmm *v); /* 0 until known */
-/* Ends the VM without asking the guest: TERM, on which tenon-vmm has QEMU flush its disks and quit, then KILL.
- * Idempotent; `ended` tells. */
+/* Ends the VM without asking the guest: TERM, on which tenon-vmm has QEMU flush its disks and quit, then
+ * KILL. Idempotent; `ended` tells. */
 void vmm_stop(struct vmm *v);
 /* Stops watching; the VM goes on if it runs. NULL is fine. */
 void vmm_destroy(struct vmm *v);

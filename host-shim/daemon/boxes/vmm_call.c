@@ -173,8 +173,9 @@ static int pack(struct vmm_call *c, const Tenon__VmmRequest *request)
 	return 0;
 }
 
-int vmm_call(struct vmm_call **out, uv_loop_t *loop, const char *socket_path, const Tenon__VmmRequest *request,
-	     unsigned deadline_ms, vmm_call_fn done, void *arg, struct err *e)
+int vmm_call(struct vmm_call **out, uv_loop_t *loop, const char *socket_path,
+	     const Tenon__VmmRequest *request, unsigned deadline_ms, vmm_call_fn done, void *arg,
+	     struct err *e)
 {
 	/* Not zeroed: the two buffers are most of it. */
 	_cleanup_free_ struct vmm_call *c = malloc(sizeof *c);

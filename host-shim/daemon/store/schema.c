@@ -20,8 +20,8 @@ static const char *const steps[] = {
 	"	cpus INTEGER NOT NULL,"
 	"	memory_mib INTEGER NOT NULL,"
 	"	disk_size_gb INTEGER NOT NULL,"
-	"	env TEXT NOT NULL,"       /* JSON array of NAME=value */
-	"	labels TEXT NOT NULL,"    /* JSON object */
+	"	env TEXT NOT NULL,"    /* JSON array of NAME=value */
+	"	labels TEXT NOT NULL," /* JSON object */
 	"	working_dir TEXT,"
 	"	auto_remove INTEGER NOT NULL,"
 	"	auto_stop INTEGER NOT NULL,"
@@ -29,7 +29,7 @@ static const char *const steps[] = {
 	"	auto_resume INTEGER NOT NULL,"
 	"	created_ms INTEGER NOT NULL,"
 	"	updated_ms INTEGER NOT NULL,"
-	"	status TEXT NOT NULL,"    /* boxes/state.c names them */
+	"	status TEXT NOT NULL," /* boxes/state.c names them */
 	"	error TEXT NOT NULL,"
 	"	boot_ms INTEGER NOT NULL,"
 	"	vmm_pid INTEGER NOT NULL,"   /* 0: no tenon-vmm was started since the last end */
@@ -89,7 +89,8 @@ int schema_migrate(sqlite3 *db, struct err *e)
 {
 	int version = version_of(db, e);
 	if (version > NEWEST)
-		return err_set(e, "database", ENOTSUP, "the state is of version %d, made by a newer tenond; this one knows %d",
+		return err_set(e, "database", ENOTSUP,
+			       "the state is of version %d, made by a newer tenond; this one knows %d",
 			       version, NEWEST);
 	while (version >= 0 && version < NEWEST) {
 		int r = take_step(db, version, e);

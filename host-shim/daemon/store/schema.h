@@ -5,6 +5,6 @@
 
 #include "proto/err.h"
 
-/* Brings the database to the newest version, each step in a transaction of its own. -ENOTSUP if a newer tenond
- * has been here: its tables are not ours to guess at. */
+/* Brings the database to the newest version, each step in a transaction of its own. -ENOTSUP if a newer
+ * tenond has been here: its tables are not ours to guess at. */
 int schema_migrate(sqlite3 *db, struct err *e);

@@ -24,7 +24,8 @@ static int errno_of(int code)
 
 int sql_err(sqlite3 *db, struct err *e, const char *doing)
 {
-	return err_set(e, "database", errno_of(sqlite3_extended_errcode(db)), "%s: %s", doing, sqlite3_errmsg(db));
+	return err_set(e, "database", errno_of(sqlite3_extended_errcode(db)), "%s: %s", doing,
+		       sqlite3_errmsg(db));
 }
 
 int sql_exec(sqlite3 *db, const char *sql, struct err *e)

@@ -1,4 +1,5 @@
-/* What every piece of store work needs of SQLite: statements that release themselves and errors as struct err. */
+/* What every piece of store work needs of SQLite: statements that release themselves and errors as struct
+ * err. */
 #pragma once
 
 #include <sqlite3.h>
@@ -12,7 +13,8 @@ static inline void sql_cleanup_stmt(sqlite3_stmt **s)
 }
 #define _cleanup_stmt_ __attribute__((cleanup(sql_cleanup_stmt)))
 
-/* The connection's last error as -errno (ENOSPC, EEXIST for a broken UNIQUE, EBUSY, ENOMEM; EIO for the rest). */
+/* The connection's last error as -errno (ENOSPC, EEXIST for a broken UNIQUE, EBUSY, ENOMEM; EIO for the
+ * rest). */
 int sql_err(sqlite3 *db, struct err *e, const char *doing);
 /* Runs statements that return no rows. */
 int sql_exec(sqlite3 *db, const char *sql, struct err *e);

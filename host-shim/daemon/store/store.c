@@ -61,19 +61,21 @@ static void fail(struct work *w, int status, const struct err *why)
 	w->err = *why;
 }
 
-/* One transaction for the whole batch. SQLite may end it by itself (disk full, out of memory, I/O error): then
- * nothing of the batch is in, and each is tried again in a transaction of its own. */
+/* One transaction for the whole batch. SQLite may end it by itself (disk full, out of memory, I/O error):
+ * then nothing of the batch is in, and each is tried again in a transaction of its own. */
 static int run_shared(struct store *s, struct work_list *batch, struct err *e)
 {
 	int r = sql_exec(s->db, "BEGIN IMMEDIATE", e);
 	if (r < 0)
 		return r;
 	struct work *w;
-	STAILQ_FOREACH (w, batch, entry) {
+	STAILQ_FOREACH(w, batch, entry)
+	{
 		w->status = run_one(s, w);
 		if (sqlite3_get_autocommit(s->db)) {
 			*e = w->err;
-			return e->errnum ? -e->errnum : err_set(e, "database", EIO, "the transaction was lost");
+			return e->errnum ? -e->errnum
+					 : err_set(e, "database", EIO, "the transaction was lost");
 		}
 	}
 	r = sql_exec(s->db, "COMMIT", e);
@@ -216,7 +218,8 @@ static int open_database(sqlite3 **out, const char *path, struct err *e)
 	if (r == 0) {
 		/* A person's sqlite3 shell may hold the file for a moment. */
 		sqlite3_busy_timeout(db, 5000);
-		r = sql_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON", e);
+		r = sql_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON",
+			     e);
 	}
 	if (r == 0)
 		r = schema_migrate(db, e);

@@ -1,4 +1,5 @@
-/* Boxes with everything real but the VM: tenon-vmm is a script that says "ready" and waits, sessions are this file's. */
+/* Boxes with everything real but the VM: tenon-vmm is a script that says "ready" and waits, sessions are this
+ * file's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,12 +81,14 @@ static void on_fake_configured(uv_timer_t *t)
 	done(s->arg, fake.refuse ? &f : NULL);
 }
 
-void session_configure(struct session *s, const Tenon__Configure *c, unsigned deadline_ms, session_done_fn done, void *arg)
+void session_configure(struct session *s, const Tenon__Configure *c, unsigned deadline_ms,
+		       session_done_fn done, void *arg)
 {
 	(void)deadline_ms;
 	fake.configures++;
 	snprintf(fake.hostname, sizeof fake.hostname, "%.*s", (int)c->hostname.len, c->hostname.data);
-	snprintf(fake.env, sizeof fake.env, "%.*s", c->n_env ? (int)c->env[0].len : 0, c->n_env ? (char *)c->env[0].data : "");
+	snprintf(fake.env, sizeof fake.env, "%.*s", c->n_env ? (int)c->env[0].len : 0,
+		 c->n_env ? (char *)c->env[0].data : "");
 	assert_int_equal(c->seed.len, 64);
 	assert_int_equal(c->root->kind_case, TENON__ROOT__KIND_OVERLAY);
 	s->configured = done;
@@ -142,10 +145,12 @@ void executions_forget_box(struct executions *xs, const char *box_id)
 static const char script[] =
 	"#!/bin/sh\n"
 	"while [ $# -gt 0 ]; do\n"
-	"	case $1 in --state-dir) state=$2;; --run-dir) run=$2;; --ready-fd) fd=$2;; --initrd) initrd=$2;; esac\n"
+	"	case $1 in --state-dir) state=$2;; --run-dir) run=$2;; --ready-fd) fd=$2;; --initrd) "
+	"initrd=$2;; esac\n"
 	"	shift\n"
 	"done\n"
-	"end() { echo \"{\\\"reason\\\":\\\"$1\\\",\\\"message\\\":\\\"$2\\\"}\" >$state/exit.json; exit 0; }\n"
+	"end() { echo \"{\\\"reason\\\":\\\"$1\\\",\\\"message\\\":\\\"$2\\\"}\" >$state/exit.json; exit 0; "
+	"}\n"
 	"trap 'end stopped' TERM; trap 'end guest_shutdown' USR1; trap 'end guest_reset' USR2\n"
 	"echo $$ >$state/pid\n"
 	"case $initrd in\n"
@@ -215,9 +220,17 @@ static void open_all(struct bench *x)
 	char run[80];
 	snprintf(run, sizeof run, "%s/run", x->dir);
 	mkdir(run, 0700);
-	struct boxes_config c = {.loop = &x->loop, .store = x->store, .state_dir = x->dir, .runtime_dir = run,
-				 .host_dir = x->dir, .vmm_path = x->vmm, .kernel = "/k", .initrd = x->initrd,
-				 .images_dir = x->images, .accel = "auto", .machine = "q35",
+	struct boxes_config c = {.loop = &x->loop,
+				 .store = x->store,
+				 .state_dir = x->dir,
+				 .runtime_dir = run,
+				 .host_dir = x->dir,
+				 .vmm_path = x->vmm,
+				 .kernel = "/k",
+				 .initrd = x->initrd,
+				 .images_dir = x->images,
+				 .accel = "auto",
+				 .machine = "q35",
 				 .boot_deadline_ms = x->deadline_ms};
 	if (boxes_create(&x->boxes, &c, &e) != 0)
 		fail_msg("%s", e.msg);
@@ -520,7 +533,8 @@ static void ends_by_itself(void **state)
 	fclose(f);
 	kill(fake.vmm, SIGUSR2);
 	wait_status(x, BOX_FAILED);
-	assert_string_equal(info(x).error, "the guest's kernel panicked; console: Kernel panic - not syncing: because");
+	assert_string_equal(info(x).error,
+			    "the guest's kernel panicked; console: Kernel panic - not syncing: because");
 	assert_string_equal(fake.reason, "the guest's kernel panicked");
 
 	start(x);
@@ -670,7 +684,8 @@ static void sweeps_what_has_no_row(void **state)
 	struct bench *x = *state;
 	char path[256], other[128];
 	add(x, NULL);
-	snprintf(path, sizeof path, "mkdir -p %s/boxes/01ARYZ6S41000G40R40M30E209/executions/a %s/boxes/mine", x->dir, x->dir);
+	snprintf(path, sizeof path, "mkdir -p %s/boxes/01ARYZ6S41000G40R40M30E209/executions/a %s/boxes/mine",
+		 x->dir, x->dir);
 	assert_int_equal(system(path), 0);
 	reopen(x);
 	snprintf(path, sizeof path, "%s/boxes/01ARYZ6S41000G40R40M30E209", x->dir);
@@ -683,8 +698,15 @@ static void rows_survive(void **state)
 {
 	struct bench *x = *state;
 	static const char *const env[] = {"A=\xff\xc3\x80 \"q\"\\", "EMPTY=", NULL};
-	struct box_spec spec = {.name = "all", .cpus = 2, .memory_mib = 333, .disk_size_gb = 7, .env = env,
-				.working_dir = "/w", .auto_stop = 900, .auto_delete = -1, .labels_json = "{\"a\":\"b\"}"};
+	struct box_spec spec = {.name = "all",
+				.cpus = 2,
+				.memory_mib = 333,
+				.disk_size_gb = 7,
+				.env = env,
+				.working_dir = "/w",
+				.auto_stop = 900,
+				.auto_delete = -1,
+				.labels_json = "{\"a\":\"b\"}"};
 	boxes_add(x->boxes, &spec, on_done, x);
 	wait_done(x, 1);
 	struct box_info before = info(x);

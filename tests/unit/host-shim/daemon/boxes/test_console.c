@@ -23,7 +23,8 @@ static void cleaning(void **state)
 	assert_string_equal(out, "plain\nlines");
 	CLEAN(out, "\033[2J\033[1;31mred\033[0m \033]0;title\abell\a \033]8;;x\033\\link\033(B");
 	assert_string_equal(out, "red bell linkB");
-	CLEAN(out, "a\0b\x7f" "c\td\xc3\xa9\xff");
+	CLEAN(out, "a\0b\x7f"
+		   "c\td\xc3\xa9\xff");
 	assert_string_equal(out, "abc d???");
 	CLEAN(out, "");
 	assert_string_equal(out, "");
@@ -123,8 +124,9 @@ static void reading(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cleaning),	    cmocka_unit_test(the_end_is_kept),	cmocka_unit_test(any_bytes),
-		cmocka_unit_test(excerpt_of_a_panic), cmocka_unit_test(excerpt_of_lines), cmocka_unit_test(reading),
+		cmocka_unit_test(cleaning),         cmocka_unit_test(the_end_is_kept),
+		cmocka_unit_test(any_bytes),        cmocka_unit_test(excerpt_of_a_panic),
+		cmocka_unit_test(excerpt_of_lines), cmocka_unit_test(reading),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

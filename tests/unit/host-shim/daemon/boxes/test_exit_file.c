@@ -30,7 +30,8 @@ static void reasons(void **state)
 		const char *text;
 		enum exit_reason reason;
 	} known[] = {
-		{"{\"reason\":\"guest_shutdown\",\"qemu_exit_code\":0,\"message\":\"the guest powered off\"}", EXIT_GUEST_SHUTDOWN},
+		{"{\"reason\":\"guest_shutdown\",\"qemu_exit_code\":0,\"message\":\"the guest powered off\"}",
+		 EXIT_GUEST_SHUTDOWN},
 		{"{\"reason\":\"guest_reset\"}", EXIT_GUEST_RESET},
 		{"{\"reason\":\"stopped\",\"at\":1,\"started_at\":0}\n", EXIT_STOPPED},
 		{"{\"reason\":\"qemu_died\",\"qemu_signal\":9}", EXIT_QEMU_DIED},
@@ -48,9 +49,21 @@ static void hostile(void **state)
 {
 	(void)state;
 	static const char *const texts[] = {
-		"", "{", "null", "[]", "\"stopped\"", "{}", "{\"reason\":null}", "{\"reason\":[\"stopped\"]}",
-		"{\"reason\":\"\"}", "{\"reason\":\"Stopped\"}", "{\"reason\":\"stopped\"", "{\"reason\":\"stopped\"}}",
-		"{\"reason\":\"stopped\",\"reason\":\"guest_shutdown\"}", "{\"reason\":\"stopped\\u0000x\"}", "\xff\xfe",
+		"",
+		"{",
+		"null",
+		"[]",
+		"\"stopped\"",
+		"{}",
+		"{\"reason\":null}",
+		"{\"reason\":[\"stopped\"]}",
+		"{\"reason\":\"\"}",
+		"{\"reason\":\"Stopped\"}",
+		"{\"reason\":\"stopped\"",
+		"{\"reason\":\"stopped\"}}",
+		"{\"reason\":\"stopped\",\"reason\":\"guest_shutdown\"}",
+		"{\"reason\":\"stopped\\u0000x\"}",
+		"\xff\xfe",
 		"{\"reason\":{\"reason\":\"stopped\"}}",
 	};
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -76,7 +89,8 @@ static void message_is_cleaned(void **state)
 {
 	(void)state;
 	struct exit_file f;
-	assert_int_equal(parse(&f, "{\"reason\":\"qemu_died\",\"message\":\"a\\u001b[31mb\\u0007c\\u00e9\"}"), 0);
+	assert_int_equal(parse(&f, "{\"reason\":\"qemu_died\",\"message\":\"a\\u001b[31mb\\u0007c\\u00e9\"}"),
+			 0);
 	assert_string_equal(f.message, "abc??");
 	assert_int_equal(parse(&f, "{\"reason\":\"qemu_died\",\"message\":7}"), 0);
 	assert_string_equal(f.message, "");

@@ -80,7 +80,8 @@ static void no_such_program(void **state)
 {
 	struct fixture *f = *state;
 	const char *const argv[] = {"/no/such/program", NULL};
-	struct process_config c = {.loop = &f->loop, .argv = argv, .inherit = -1, .arg = f, .exited = on_exited};
+	struct process_config c = {
+		.loop = &f->loop, .argv = argv, .inherit = -1, .arg = f, .exited = on_exited};
 	assert_int_equal(process_spawn(&f->p, &c, NULL), 0);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	assert_int_equal(WEXITSTATUS(f->status), 127);
@@ -101,7 +102,8 @@ static void inherits_what_it_should(void **state)
 	int leak = open("/dev/null", O_RDONLY), ends[2]; /* leak: on purpose without O_CLOEXEC */
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	char script[128];
-	snprintf(script, sizeof script, "echo given >/proc/self/fd/%d; ls /proc/self/fd | grep -x %d", ends[1], leak);
+	snprintf(script, sizeof script, "echo given >/proc/self/fd/%d; ls /proc/self/fd | grep -x %d",
+		 ends[1], leak);
 	spawn(f, script, (struct process_config){.inherit = ends[1], .capture = true});
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	char line[16] = "";
@@ -144,7 +146,8 @@ static void gate_closes_with_its_owner(void **state)
 		char script[96];
 		uv_loop_init(&f.loop);
 		snprintf(script, sizeof script, "echo ran > %s", proof);
-		spawn(&f, script, (struct process_config){.gated = true, .detached = true, .inherit = ends[1]});
+		spawn(&f, script,
+		      (struct process_config){.gated = true, .detached = true, .inherit = ends[1]});
 		_exit(0);
 	}
 	waitpid(owner, NULL, 0);

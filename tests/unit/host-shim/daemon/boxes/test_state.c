@@ -31,7 +31,8 @@ static void every_cell(void **state)
 	for (int i = 0; i < BOX_STATES; i++) {
 		for (int event = 0; event < BOX_EVENTS; event++) {
 			int next = state_next(rows[i].state, (enum box_event)event);
-			assert_string_equal(next < 0 ? "-" : state_name((enum box_status)next), rows[i].after[event]);
+			assert_string_equal(next < 0 ? "-" : state_name((enum box_status)next),
+					    rows[i].after[event]);
 		}
 	}
 }

@@ -1,0 +1,116 @@
+/* tenond's command line: defaults, paths, and what is refused by name. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host-shim/daemon/options.h"
+
+#define PARSE(o, e, ...)                                                             \
+	({                                                                           \
+		char *argv_[] = {"tenond", __VA_ARGS__ __VA_OPT__(, ) NULL};         \
+		options_parse(o, (int)(sizeof argv_ / sizeof *argv_) - 1, argv_, e); \
+	})
+
+static void defaults(void **state)
+{
+	(void)state;
+	struct options o;
+	struct err e = {0};
+	setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
+	setenv("XDG_STATE_HOME", "/home/x/.state", 1);
+	assert_int_equal(PARSE(&o, &e), 0);
+	assert_int_equal(o.n_listen, 1);
+	assert_string_equal(o.listen[0], "127.0.0.1:8100");
+	assert_string_equal(o.accel, "auto");
+	assert_string_equal(o.machine, "q35");
+	assert_string_equal(o.state_dir, geteuid() == 0 ? "/var/lib/tenon" : "/home/x/.state/tenon");
+	assert_string_equal(o.runtime_base, "/run/user/7/tenon");
+	/* All in one build folder, found from where this program lies. */
+	size_t len = strlen(o.kernel) - strlen("/kernel/vmlinux");
+	assert_string_equal(o.kernel + len, "/kernel/vmlinux");
+	assert_memory_equal(o.initrd, o.kernel, len);
+	assert_memory_equal(o.images_dir, o.kernel, len);
+	assert_memory_equal(o.vmm_path, o.kernel, len);
+	options_finish(&o);
+
+	/* A relative directory there is none of ours. */
+	setenv("XDG_RUNTIME_DIR", "here", 1);
+	assert_int_equal(PARSE(&o, &e), 0);
+	assert_int_equal(o.runtime_base[0], '/');
+	options_finish(&o);
+}
+
+static void given(void **state)
+{
+	(void)state;
+	struct options o;
+	struct err e = {0};
+	assert_int_equal(PARSE(&o, &e, "--listen", "[::1]:0", "--listen=127.0.0.1:1", "--unix", "/u",
+			       "--state", "rel", "--kernel", "/k", "--api-key-file", "key", "--no-auth",
+			       "--accel", "kvm"),
+			 0);
+	assert_int_equal(o.n_listen, 2);
+	assert_string_equal(o.listen[1], "127.0.0.1:1");
+	assert_string_equal(o.unix_path, "/u");
+	assert_int_equal(o.state_dir[0], '/');
+	assert_string_equal(strrchr(o.state_dir, '/'), "/rel");
+	assert_string_equal(o.kernel, "/k");
+	assert_true(o.no_auth);
+	options_finish(&o);
+	assert_int_equal(PARSE(&o, &e, "--unix", "/u"), 0);
+	assert_int_equal(o.n_listen, 0);
+	options_finish(&o);
+	assert_int_equal(PARSE(&o, &e, "--help"), 0);
+	assert_true(o.help);
+	options_finish(&o);
+}
+
+static void refused(void **state)
+{
+	(void)state;
+	static char *const bad[][3] = {
+		{"--wrong", NULL, "--wrong"},
+		{"--listen", NULL, "--listen"},
+		{"stray", NULL, "stray"},
+		{"--accel", "fast", "--accel fast"},
+		{"--machine", "microvm", "not built yet"},
+		{"--machine", "pc", "--machine pc"},
+		{"--state", "", "path"},
+		{"--no-auth=yes", NULL, "--no-auth"},
+	};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct options o;
+		struct err e = {0};
+		char *argv[] = {"tenond", bad[i][0], bad[i][1], NULL};
+		assert_int_equal(options_parse(&o, bad[i][1] ? 3 : 2, argv, &e), -EINVAL);
+		if (!strstr(e.msg, bad[i][2]))
+			fail_msg("\"%s\" does not name %s", e.msg, bad[i][2]);
+		options_finish(&o);
+	}
+	char *many[2 * OPTIONS_LISTEN_MAX + 4] = {"tenond"};
+	for (int i = 0; i <= OPTIONS_LISTEN_MAX; i++) {
+		many[2 * i + 1] = "--listen";
+		many[2 * i + 2] = "127.0.0.1:0";
+	}
+	struct options o;
+	struct err e = {0};
+	assert_int_equal(options_parse(&o, 2 * OPTIONS_LISTEN_MAX + 3, many, &e), -EINVAL);
+	options_finish(&o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(given),
+		cmocka_unit_test(refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
