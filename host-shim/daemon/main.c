@@ -1,0 +1,272 @@
+/* tenond: wiring only. Boxes outlive it: at the end it lets go of them, at the start it takes them up again. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <uv.h>
+
+#include "auth/auth.h"
+#include "boxes/boxes.h"
+#include "executions/executions.h"
+#include "http/http.h"
+#include "options.h"
+#include "proto/cleanup.h"
+#include "rest/rest.h"
+#include "store/sql.h"
+#include "store/store.h"
+
+#define VERSION "tenon 0.1.0"
+
+struct daemon {
+	struct options options;
+	uv_loop_t loop;
+	uv_signal_t term, interrupt;
+	int lock;
+	char *runtime_dir;
+	struct store *store;
+	struct executions *executions;
+	struct boxes *boxes;
+	struct auth *auth;
+	struct rest *rest;
+	struct http_server *http;
+	struct err failure; /* of what happens on the loop: set, and the loop stops */
+};
+
+/* ---- directories and locks ------------------------------------------------------------------------- */
+
+static int make_dirs(const char *path, struct err *e)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	if (!copy)
+		return err_sys(e, "main", ENOMEM, "%s", path);
+	for (char *at = copy + 1; (at = strchr(at, '/')); *at++ = '/') {
+		*at = '\0';
+		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+			return err_sys(e, "main", errno, "%s", copy);
+	}
+	if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "main", errno, "%s", copy);
+	return 0;
+}
+
+/* Sockets that lead into boxes lie below: nobody else may have put this directory here. */
+static int make_private(const char *path, struct err *e)
+{
+	struct stat st;
+	int r = make_dirs(path, e);
+	if (r < 0)
+		return r;
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 0022)
+		return err_set(e, "main", EPERM, "%s is not a directory of ours alone", path);
+	return 0;
+}
+
+/* A POSIX lock and not flock(2): a child that waits before its exec would hold the latter with us. */
+static int lock_state(struct daemon *d, struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	if (asprintf(&path, "%s/tenond.lock", d->options.state_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "lock");
+	d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (d->lock < 0)
+		return err_sys(e, "main", errno, "%s", path);
+	if (fcntl(d->lock, F_SETLK, &whole) < 0)
+		return err_set(e, "main", EBUSY, "another tenond uses %s", d->options.state_dir);
+	return 0;
+}
+
+/* Beside each other, one for each state directory; short, whatever that one's name is. */
+static int make_runtime(struct daemon *d, struct err *e)
+{
+	_cleanup_free_ char *real = realpath(d->options.state_dir, NULL);
+	if (!real)
+		return err_sys(e, "main", errno, "%s", d->options.state_dir);
+	uint32_t hash = 2166136261u; /* FNV-1a */
+	for (const char *c = real; *c; c++)
+		hash = (hash ^ (uint8_t)*c) * 16777619u;
+	if (asprintf(&d->runtime_dir, "%s/%08x", d->options.runtime_base, hash) < 0) {
+		d->runtime_dir = NULL;
+		return err_sys(e, "main", ENOMEM, "runtime directory");
+	}
+	int r = make_private(d->options.runtime_base, e);
+	return r < 0 ? r : make_private(d->runtime_dir, e);
+}
+
+/* Boxes, clients and logs all hold some. */
+static void raise_fd_limit(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+/* ---- serving --------------------------------------------------------------------------------------- */
+
+static int listen_all(struct daemon *d, struct err *e)
+{
+	for (unsigned i = 0; i < d->options.n_listen; i++) {
+		int r = http_listen_tcp(d->http, d->options.listen[i], e);
+		if (r < 0)
+			return r;
+	}
+	return d->options.unix_path ? http_listen_unix(d->http, d->options.unix_path, e) : 0;
+}
+
+static void on_adopted(void *arg)
+{
+	struct daemon *d = arg;
+	if (listen_all(d, &d->failure) < 0) {
+		uv_stop(&d->loop);
+		return;
+	}
+	if (!d->options.n_listen)
+		printf("tenond ready on unix:%s\n", d->options.unix_path);
+	for (unsigned i = 0; i < d->options.n_listen; i++)
+		printf("tenond ready on %s\n", http_listen_url(d->http, i));
+	fflush(stdout);
+}
+
+static void on_signal(uv_signal_t *s, int signo)
+{
+	(void)signo;
+	uv_stop(s->loop);
+}
+
+static int count_start(sqlite3 *db, void *arg, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db,
+			    "INSERT INTO meta VALUES ('starts', 1)"
+			    " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
+			    &s, e);
+	if (r == 0)
+		r = sql_step(db, s, e);
+	if (r < 0)
+		return r;
+	*(uint64_t *)arg = (uint64_t)sqlite3_column_int64(s, 0);
+	/* RETURNING gives its row before the statement is done. */
+	return sql_step(db, s, e);
+}
+
+static int open_store(struct daemon *d, uint64_t *starts, struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+	if (asprintf(&path, "%s/tenon.db", d->options.state_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "database");
+	int r = store_open(&d->store, &d->loop, path, e);
+	return r < 0 ? r : store_run(d->store, count_start, starts, e);
+}
+
+static int create_parts(struct daemon *d, struct err *e)
+{
+	const struct options *o = &d->options;
+	uint64_t starts = 0;
+	int r = open_store(d, &starts, e);
+	if (r < 0)
+		return r;
+	struct executions_config xc = {.loop = &d->loop, .store = d->store, .state_dir = o->state_dir,
+				       .host_epoch = starts << 32};
+	r = executions_create(&d->executions, &xc, e);
+	if (r < 0)
+		return r;
+	struct boxes_config bc = {.loop = &d->loop, .store = d->store, .executions = d->executions,
+				  .state_dir = o->state_dir, .runtime_dir = d->runtime_dir, .host_dir = o->runtime_base,
+				  .vmm_path = o->vmm_path, .kernel = o->kernel, .initrd = o->initrd,
+				  .images_dir = o->images_dir, .accel = o->accel, .machine = o->machine};
+	r = boxes_create(&d->boxes, &bc, e);
+	if (r < 0)
+		return r;
+	struct auth_config ac = {.state_dir = o->state_dir, .key_file = o->api_key_file, .no_auth = o->no_auth};
+	r = auth_create(&d->auth, &ac, e);
+	if (r < 0)
+		return r;
+	struct rest_config rc = {.loop = &d->loop, .boxes = d->boxes, .executions = d->executions, .auth = d->auth};
+	r = rest_create(&d->rest, &rc, e);
+	if (r < 0)
+		return r;
+	struct http_config hc = {.loop = &d->loop};
+	rest_serve(d->rest, &hc);
+	return http_server_create(&d->http, &hc, e);
+}
+
+/* ---- from start to end ----------------------------------------------------------------------------- */
+
+static int check_options(const struct options *o, struct err *e)
+{
+	for (unsigned i = 0; o->no_auth && i < o->n_listen; i++)
+		if (!http_address_is_loopback(o->listen[i]))
+			return err_set(e, "options", EPERM, "--no-auth with --listen %s: whoever reaches it would own every box",
+				       o->listen[i]);
+	return 0;
+}
+
+static int run(struct daemon *d, struct err *e)
+{
+	int r = check_options(&d->options, e);
+	if (r == 0)
+		r = make_dirs(d->options.state_dir, e);
+	if (r == 0)
+		r = lock_state(d, e);
+	if (r == 0)
+		r = make_runtime(d, e);
+	if (r == 0)
+		r = create_parts(d, e);
+	if (r < 0)
+		return r;
+	uv_signal_start(&d->term, on_signal, SIGTERM);
+	uv_signal_start(&d->interrupt, on_signal, SIGINT);
+	boxes_adopt(d->boxes, on_adopted, d);
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	if (d->failure.errnum)
+		*e = d->failure;
+	return -d->failure.errnum;
+}
+
+static void let_go(struct daemon *d)
+{
+	http_server_destroy(d->http);
+	boxes_destroy(d->boxes);
+	executions_destroy(d->executions);
+	rest_destroy(d->rest);
+	auth_destroy(d->auth);
+	store_close(d->store);
+	uv_close((uv_handle_t *)&d->term, NULL);
+	uv_close((uv_handle_t *)&d->interrupt, NULL);
+	/* What was closed is freed on the loop's next turns. */
+	for (int turn = 0; turn < 100 && uv_run(&d->loop, UV_RUN_NOWAIT); turn++)
+		;
+	uv_loop_close(&d->loop);
+	close_fd(&d->lock);
+	free(d->runtime_dir);
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = {.lock = -1};
+	struct err e = {0};
+	int r = options_parse(&d.options, argc, argv, &e);
+	if (r == 0 && (d.options.help || d.options.version)) {
+		puts(d.options.version ? VERSION : options_usage);
+		options_finish(&d.options);
+		return 0;
+	}
+	if (r == 0) {
+		umask(077);
+		signal(SIGPIPE, SIG_IGN);
+		raise_fd_limit();
+		uv_loop_init(&d.loop);
+		uv_signal_init(&d.loop, &d.term);
+		uv_signal_init(&d.loop, &d.interrupt);
+		r = run(&d, &e);
+		let_go(&d);
+	}
+	if (r < 0)
+		fprintf(stderr, "tenond: %s\n", e.msg);
+	options_finish(&d.options);
+	return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,191 @@
+#include "options.h"
+
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <string.h>
+
+#include "proto/cleanup.h"
+
+#define DEFAULT_LISTEN "127.0.0.1:8100"
+
+const char options_usage[] =
+	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
+	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
+	"       [--vmm FILE] [--help] [--version]\n"
+	"\n"
+	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
+	"  --unix PATH          serve on a unix socket, too; whoever may open it needs no key\n"
+	"  --state DIR          default $XDG_STATE_HOME/tenon, for root /var/lib/tenon\n"
+	"  --api-key-file FILE  its first line is the admin key, instead of DIR/admin.key\n"
+	"  --no-auth            no key needed; only where every listener is loopback\n"
+	"  --accel, --machine   what boxes run on (default auto, q35)\n"
+	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
+
+enum { LISTEN = 1, UNIX, STATE, API_KEY_FILE, NO_AUTH, ACCEL, MACHINE, KERNEL, INITRD, IMAGES, VMM, HELP, VERSION };
+
+static const struct option table[] = {
+	{"listen", required_argument, NULL, LISTEN},
+	{"unix", required_argument, NULL, UNIX},
+	{"state", required_argument, NULL, STATE},
+	{"api-key-file", required_argument, NULL, API_KEY_FILE},
+	{"no-auth", no_argument, NULL, NO_AUTH},
+	{"accel", required_argument, NULL, ACCEL},
+	{"machine", required_argument, NULL, MACHINE},
+	{"kernel", required_argument, NULL, KERNEL},
+	{"initrd", required_argument, NULL, INITRD},
+	{"images", required_argument, NULL, IMAGES},
+	{"vmm", required_argument, NULL, VMM},
+	{"help", no_argument, NULL, HELP},
+	{"version", no_argument, NULL, VERSION},
+	{0},
+};
+
+/* Everything that boxes keep is absolute, since the working directory of a later tenond is another. */
+static int take_path(char **to, const char *arg, struct err *e)
+{
+	_cleanup_free_ char *here = *arg == '/' ? NULL : getcwd(NULL, 0);
+	char *path = NULL;
+	if (!*arg)
+		return err_set(e, "options", EINVAL, "an empty path");
+	if (*arg == '/')
+		path = strdup(arg);
+	else if (here && asprintf(&path, "%s/%s", here, arg) < 0)
+		path = NULL;
+	if (!path)
+		return err_sys(e, "options", errno ? errno : ENOMEM, "%s", arg);
+	free(*to);
+	*to = path;
+	return 0;
+}
+
+static int take(struct options *o, int opt, const char *arg, struct err *e)
+{
+	switch (opt) {
+	case LISTEN:
+		if (o->n_listen == OPTIONS_LISTEN_MAX)
+			return err_set(e, "options", EINVAL, "--listen: more than %d", OPTIONS_LISTEN_MAX);
+		o->listen[o->n_listen++] = arg;
+		return 0;
+	case UNIX:
+		o->unix_path = arg;
+		return 0;
+	case API_KEY_FILE:
+		o->api_key_file = arg;
+		return 0;
+	case NO_AUTH:
+		o->no_auth = true;
+		return 0;
+	case ACCEL:
+		o->accel = arg;
+		return strcmp(arg, "auto") && strcmp(arg, "kvm") && strcmp(arg, "tcg")
+			       ? err_set(e, "options", EINVAL, "--accel %s: auto, kvm or tcg", arg)
+			       : 0;
+	case MACHINE:
+		o->machine = arg;
+		if (strcmp(arg, "microvm") == 0)
+			return err_set(e, "options", EINVAL, "--machine microvm: not built yet");
+		return strcmp(arg, "q35") ? err_set(e, "options", EINVAL, "--machine %s: only q35", arg) : 0;
+	case STATE:
+		return take_path(&o->state_dir, arg, e);
+	case KERNEL:
+		return take_path(&o->kernel, arg, e);
+	case INITRD:
+		return take_path(&o->initrd, arg, e);
+	case IMAGES:
+		return take_path(&o->images_dir, arg, e);
+	case VMM:
+		return take_path(&o->vmm_path, arg, e);
+	case HELP:
+		o->help = true;
+		return 0;
+	case VERSION:
+		o->version = true;
+		return 0;
+	default: /* getopt's '?' */
+		return err_set(e, "options", EINVAL, "%s: unknown, or without its value", arg);
+	}
+}
+
+static int default_path(char **to, const char *dir, const char *below)
+{
+	if (!*to && asprintf(to, "%s/%s", dir, below) < 0)
+		*to = NULL;
+	return *to ? 0 : -ENOMEM;
+}
+
+static int default_state(struct options *o, struct err *e)
+{
+	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	if (o->state_dir)
+		return 0;
+	if (geteuid() == 0)
+		return default_path(&o->state_dir, "/var/lib", "tenon");
+	if (xdg && *xdg == '/')
+		return default_path(&o->state_dir, xdg, "tenon");
+	if (home && *home == '/')
+		return default_path(&o->state_dir, home, ".local/state/tenon");
+	return err_set(e, "options", EINVAL, "--state is needed: neither XDG_STATE_HOME nor HOME is set");
+}
+
+/* Short, for the sake of socket names. */
+static int default_runtime(struct options *o)
+{
+	const char *xdg = getenv("XDG_RUNTIME_DIR");
+	if (xdg && *xdg == '/')
+		return default_path(&o->runtime_base, xdg, "tenon");
+	if (geteuid() == 0)
+		return default_path(&o->runtime_base, "/run", "tenon");
+	return asprintf(&o->runtime_base, "/tmp/tenon-%u", (unsigned)geteuid()) < 0 ? -ENOMEM : 0;
+}
+
+/* build/bin/tenond lies beside build/kernel, build/guest and build/images. */
+static int default_parts(struct options *o, struct err *e)
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	if (n < 0)
+		return err_sys(e, "options", errno, "/proc/self/exe");
+	self[n] = '\0';
+	const char *bin = dirname(self);
+	int r = default_path(&o->vmm_path, bin, "tenon-vmm");
+	const char *build = dirname(self);
+	if (r == 0)
+		r = default_path(&o->kernel, build, "kernel/vmlinux");
+	if (r == 0)
+		r = default_path(&o->initrd, build, "guest/initramfs.cpio");
+	if (r == 0)
+		r = default_path(&o->images_dir, build, "images");
+	return r < 0 ? err_sys(e, "options", -r, "paths") : 0;
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *e)
+{
+	*o = (struct options){.accel = "auto", .machine = "q35"};
+	int opt, r = 0;
+	opterr = 0;
+	optind = 0; /* glibc's word for "from the start", also after another parse */
+	while (r == 0 && (opt = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		r = take(o, opt, optarg ? optarg : argv[optind - 1], e);
+	}
+	if (r == 0 && optind < argc)
+		r = err_set(e, "options", EINVAL, "%s: not an option", argv[optind]);
+	if (r < 0 || o->help || o->version)
+		return r;
+	if (!o->n_listen && !o->unix_path)
+		o->listen[o->n_listen++] = DEFAULT_LISTEN;
+	r = default_state(o, e);
+	if (r == 0)
+		r = default_runtime(o);
+	return r < 0 ? r : default_parts(o, e);
+}
+
+void options_finish(struct options *o)
+{
+	free(o->state_dir);
+	free(o->runtime_base);
+	free(o->kernel);
+	free(o->initrd);
+	free(o->images_dir);
+	free(o->vmm_path);
+}
