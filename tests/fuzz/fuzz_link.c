@@ -1,5 +1,5 @@
-/* Any bytes from an agent, after CONNECT, after HELLO or after an answered request: the link ends or it does not, and everyone is
- * told exactly once. */
+/* Any bytes from an agent, after CONNECT, after HELLO or after an answered request: the link ends or it does
+ * not, and everyone is told exactly once. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +93,8 @@ static void say_hello(int fd)
 	Tenon__Hello m = TENON__HELLO__INIT;
 	m.boot_id = (ProtobufCBinaryData){16, boot};
 	frame_put_hello_prefix(frame + FRAME_HEADER_SIZE);
-	size_t n = FRAME_HELLO_PREFIX + tenon__hello__pack(&m, frame + FRAME_HEADER_SIZE + FRAME_HELLO_PREFIX);
+	size_t n =
+		FRAME_HELLO_PREFIX + tenon__hello__pack(&m, frame + FRAME_HEADER_SIZE + FRAME_HELLO_PREFIX);
 	frame_put_header(frame, &(struct frame){.len = (uint32_t)n, .type = FRAME_HELLO});
 	say(fd, frame, FRAME_HEADER_SIZE + n);
 }
@@ -105,8 +106,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned depth = data[0] & 3;
 	struct link *l;
 	struct link_stream stream = {on_response, on_frame, on_event, on_lost, 0, false, {0}};
-	struct link_config c = {.loop = &loop, .socket_path = path, .port = depth == 0 ? 1000 : 0, .host_epoch = 1,
-				.up = on_up, .down = on_down};
+	struct link_config c = {.loop = &loop,
+				.socket_path = path,
+				.port = depth == 0 ? 1000 : 0,
+				.host_epoch = 1,
+				.up = on_up,
+				.down = on_down};
 	downs = losts = 0;
 	if (link_create(&l, &c, NULL) < 0)
 		abort();

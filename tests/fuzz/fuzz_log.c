@@ -1,5 +1,5 @@
-/* Any bytes as the newest segment of a log: recovering must end, must not believe them beyond what holds together, and what it
- * leaves must recover to the same. */
+/* Any bytes as the newest segment of a log: recovering must end, must not believe them beyond what holds
+ * together, and what it leaves must recover to the same. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,7 +35,9 @@ static size_t forge(const uint8_t *in, size_t n, uint8_t *out, size_t cap)
 		uint64_t to = offset[r.channel] + wire_get_u32(in + 8);
 		if (r.kind == RECORD_GAP && r.len == 8)
 			wire_put_u64(out + len, to);
-		uint64_t moved = r.kind == RECORD_DATA ? r.len : r.kind == RECORD_GAP ? to - offset[r.channel] : 0;
+		uint64_t moved = r.kind == RECORD_DATA  ? r.len
+				 : r.kind == RECORD_GAP ? to - offset[r.channel]
+							: 0;
 		offset[r.channel] += moved;
 		position += moved;
 		len += r.len;

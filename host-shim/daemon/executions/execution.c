@@ -44,7 +44,8 @@ struct execution *execution_create(struct executions *xs, const struct row *row)
 	x->refs = 1;
 	x->row = *row;
 	id_to_hex(x->hex, row->id);
-	x->stream = (struct link_stream){.response = on_response, .frame = on_frame, .event = on_event, .lost = on_lost};
+	x->stream = (struct link_stream){
+		.response = on_response, .frame = on_frame, .event = on_event, .lost = on_lost};
 	input_init(&x->input);
 	TAILQ_INIT(&x->readers);
 	x->grace_until = uv_now(xs->config.loop) + EXECUTION_GRACE_MS;
@@ -99,7 +100,8 @@ void execution_remove(struct execution *x)
 	registry_drop(x);
 }
 
-/* ---- what the agent says --------------------------------------------------------------------------------- */
+/* ---- what the agent says ---------------------------------------------------------------------------------
+ */
 
 static void learn_exit(struct execution *x, const Tenon__ExitRecord *m)
 {
@@ -138,8 +140,8 @@ static void learn_from_log(struct execution *x)
 	const uint8_t *packed = log_exit(x->log, &len);
 	if (x->exited || !packed)
 		return;
-	Tenon__ExitRecord *m =
-		(Tenon__ExitRecord *)unpack_bounded(&tenon__exit_record__descriptor, packed, len, LINK_UNPACK_MAX, &e);
+	Tenon__ExitRecord *m = (Tenon__ExitRecord *)unpack_bounded(&tenon__exit_record__descriptor, packed,
+								   len, LINK_UNPACK_MAX, &e);
 	if (m)
 		learn_exit(x, m);
 	tenon__exit_record__free_unpacked(m, NULL);
@@ -162,7 +164,8 @@ static int take_data(struct execution *x, const struct frame *f, struct err *e)
 	const uint8_t *data = frame_data(f, &len);
 	uint64_t offset = frame_offset(f), at = log_accepted(x->log)->offset[c];
 	if (offset > at)
-		return err_set(e, "data", EPROTO, "a hole before byte %llu of channel %d", (unsigned long long)offset, c);
+		return err_set(e, "data", EPROTO, "a hole before byte %llu of channel %d",
+			       (unsigned long long)offset, c);
 	if (offset + len > x->limit[c])
 		return err_set(e, "data", EPROTO, "channel %d sends beyond its credit", c);
 	if (offset + len <= at)
@@ -245,7 +248,8 @@ static int take_state(struct execution *x, const Tenon__ExecState *m, struct err
 /* The agent has no such row: it never had, or it was acknowledged. */
 static void take_absence(struct execution *x)
 {
-	static const struct failure vanished = {.kind = FAIL_INTERNAL, .message = "the agent has lost the execution"};
+	static const struct failure vanished = {.kind = FAIL_INTERNAL,
+						.message = "the agent has lost the execution"};
 	if (x->phase == PHASE_DONE) {
 		x->acked = x->boot_ended = true;
 		execution_touch(x);
@@ -318,7 +322,8 @@ static void on_lost(struct link_stream *s, const struct err *why)
 	}
 }
 
-/* ---- credit ------------------------------------------------------------------------------------------------ */
+/* ---- credit
+ * ------------------------------------------------------------------------------------------------ */
 
 /* The log position from which on nothing may be deleted; the log's end if nobody holds it. */
 static uint64_t held_position(const struct execution *x, uint64_t now)
@@ -328,8 +333,8 @@ static uint64_t held_position(const struct execution *x, uint64_t now)
 		return 0;
 	const struct reader *r;
 	TAILQ_FOREACH(r, &x->readers, link)
-		if (reader_holds(r, now) && r->position < held)
-			held = r->position;
+	if (reader_holds(r, now) && r->position < held)
+		held = r->position;
 	return held;
 }
 
@@ -341,7 +346,7 @@ static uint64_t window(struct execution *x)
 	uint64_t held = held_position(x, uv_now(xs->config.loop));
 	log_trim(x->log, bound, held);
 	uint64_t used = log_bytes_from(x->log, held), room = used < bound ? (bound - used) / 2 : 0;
-	uint64_t wanted = share > EXECUTION_WINDOW	 ? EXECUTION_WINDOW
+	uint64_t wanted = share > EXECUTION_WINDOW       ? EXECUTION_WINDOW
 			  : share < EXECUTION_WINDOW_MIN ? EXECUTION_WINDOW_MIN
 							 : share;
 	if (room >= wanted)
@@ -357,8 +362,8 @@ static void send_credit(struct execution *x)
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++) {
 		uint64_t limit = accepted->offset[c] + w;
 		/* A limit alone is worth a frame only if it is much, or all there was is used up. */
-		bool wider = limit > x->limit[c] &&
-			     (limit - x->limit[c] >= EXECUTION_WINDOW / 2 || x->limit[c] <= accepted->offset[c]);
+		bool wider = limit > x->limit[c] && (limit - x->limit[c] >= EXECUTION_WINDOW / 2 ||
+						     x->limit[c] <= accepted->offset[c]);
 		if (acked->offset[c] <= x->credited[c] && (!wider || accepted->eof[c]))
 			continue;
 		uint8_t frame[FRAME_SMALL_MAX];
@@ -368,7 +373,8 @@ static void send_credit(struct execution *x)
 		if (x->limit[c] < x->credited[c])
 			x->limit[c] = x->credited[c];
 		link_send(x->session->link, frame,
-			  frame_put_credit(frame, x->stream.id, (enum frame_channel)c, x->credited[c], x->limit[c]));
+			  frame_put_credit(frame, x->stream.id, (enum frame_channel)c, x->credited[c],
+					   x->limit[c]));
 	}
 }
 
@@ -378,7 +384,8 @@ static void send_input(struct execution *x)
 	uint64_t offset;
 	const uint8_t *data;
 	size_t n;
-	while (link_queued(link) < LINK_QUEUE_LOW && (n = input_next(&x->input, FRAME_DATA_MAX, &offset, &data)) > 0)
+	while (link_queued(link) < LINK_QUEUE_LOW &&
+	       (n = input_next(&x->input, FRAME_DATA_MAX, &offset, &data)) > 0)
 		link_send_data(link, &x->stream, CHANNEL_STDIN, offset, data, n);
 	if (input_eof_due(&x->input)) {
 		uint8_t frame[FRAME_SMALL_MAX];
@@ -386,7 +393,8 @@ static void send_input(struct execution *x)
 	}
 }
 
-/* ---- attaching and acknowledging ------------------------------------------------------------------------------ */
+/* ---- attaching and acknowledging
+ * ------------------------------------------------------------------------------ */
 
 static void attach(struct execution *x)
 {
@@ -447,13 +455,15 @@ static void acknowledge(struct execution *x)
 	session_call(x->session, &req, EXECUTION_CALL_MS, on_acked, execution_ref(x));
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ---------------------------------------------------------------------------------------------------- */
 
-/* The log has the exit and every byte up to its totals, in its file. */
+/* The exit is known, and every byte up to its totals is in the file of the log. The exit record need not be:
+ * it goes to the database next. */
 static bool complete(const struct execution *x)
 {
 	const struct log_point *w = log_written(x->log);
-	if (!x->exited || !w->exit || log_failing(x->log))
+	if (!x->exited || log_failing(x->log))
 		return false;
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++)
 		if (!w->eof[c] && w->offset[c] < x->total[c])
@@ -553,7 +563,8 @@ void execution_end_boot(struct execution *x, const char *reason)
 	execution_unref(x);
 }
 
-/* ---- once per turn of the loop ------------------------------------------------------------------------------------ */
+/* ---- once per turn of the loop
+ * ------------------------------------------------------------------------------------ */
 
 static void wake_readers(struct execution *x)
 {
@@ -563,10 +574,10 @@ static void wake_readers(struct execution *x)
 	while (again) {
 		again = false;
 		TAILQ_FOREACH(r, &x->readers, link)
-			if (reader_wake(r)) {
-				again = true;
-				break;
-			}
+		if (reader_wake(r)) {
+			again = true;
+			break;
+		}
 	}
 }
 
@@ -597,7 +608,8 @@ void execution_settle(struct execution *x)
 			window(x);
 	}
 	wake_readers(x);
-	if (x->phase == PHASE_DONE && x->row.drained && x->log && TAILQ_EMPTY(&x->readers) && log_settled(x->log)) {
+	if (x->phase == PHASE_DONE && x->row.drained && x->log && TAILQ_EMPTY(&x->readers) &&
+	    log_settled(x->log)) {
 		log_destroy(x->log);
 		x->log = NULL;
 	}

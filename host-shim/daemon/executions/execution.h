@@ -1,5 +1,6 @@
-/* One execution inside the daemon. What happens to it (frames, events, commits, clients) changes its fields and touches it;
- * execution_settle, once per turn of the loop, then does what has become possible: attach, flush, credit, finish, wake. */
+/* One execution inside the daemon. What happens to it (frames, events, commits, clients) changes its fields
+ * and touches it; execution_settle, once per turn of the loop, then does what has become possible: attach,
+ * flush, credit, finish, wake. */
 #pragma once
 
 #include "host-shim/daemon/executions/executions.h"
@@ -8,11 +9,11 @@
 #include "host-shim/daemon/executions/rows.h"
 #include "host-shim/daemon/link/link.h"
 
-#define EXECUTION_WINDOW (256u * 1024)        /* credit per channel beyond what the log has accepted … */
-#define EXECUTION_WINDOW_MIN (16u * 1024)     /* … shrunk, not below this, when many run: */
-#define EXECUTIONS_WINDOWS (128ull << 20)     /* the sum of all windows, which bounds memory */
-#define EXECUTION_HOLD_MS 45000u              /* a reader that makes progress within holds the tail */
-#define EXECUTION_GRACE_MS 10000u             /* so does the time before any reader */
+#define EXECUTION_WINDOW (256u * 1024)    /* credit per channel beyond what the log has accepted … */
+#define EXECUTION_WINDOW_MIN (16u * 1024) /* … shrunk, not below this, when many run: */
+#define EXECUTIONS_WINDOWS (128ull << 20) /* the sum of all windows, which bounds memory */
+#define EXECUTION_HOLD_MS 45000u          /* a reader that makes progress within holds the tail */
+#define EXECUTION_GRACE_MS 10000u         /* so does the time before any reader */
 #define EXECUTION_START_MS 30000u
 #define EXECUTION_CALL_MS 30000u
 #define EXECUTION_RETRY_MS 1000u
@@ -40,15 +41,15 @@ struct execution {
 	bool touched, attention, live, kept, running; /* member of, or counted in */
 
 	struct link_stream stream;
-	bool attached;         /* the agent has answered on this stream */
-	bool known;            /* the agent has answered for it once */
-	bool retry_attach;     /* the agent refused for now: wait for the next tick */
+	bool attached;     /* the agent has answered on this stream */
+	bool known;        /* the agent has answered for it once */
+	bool retry_attach; /* the agent refused for now: wait for the next tick */
 	uint64_t limit[3], credited[3];
-	struct log *log;       /* NULL: ended, and nobody reads */
+	struct log *log; /* NULL: ended, and nobody reads */
 	struct input input;
 
-	bool exited;           /* the exit record is known */
-	int exit_code;         /* or -N */
+	bool exited;   /* the exit record is known */
+	int exit_code; /* or -N */
 	int exit_signal;
 	bool timed_out;
 	uint64_t total[3], duration_ms;
@@ -58,7 +59,7 @@ struct execution {
 	struct start *start;
 	TAILQ_HEAD(, reader) readers;
 	bool had_reader, client_attached, discard;
-	uint64_t grace_until;  /* uv_now */
+	uint64_t grace_until; /* uv_now */
 };
 
 /* In the registry, with one reference that is the registry's. NULL without memory. */
@@ -80,6 +81,7 @@ uint64_t unix_ms(void);
 /* requests.c */
 bool start_send(struct execution *x);                            /* Exec on x's stream */
 void start_answer(struct execution *x, const struct failure *f); /* tells the caller; f NULL: it runs */
-void failure_set(struct failure *f, enum failure_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void failure_set(struct failure *f, enum failure_kind kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void failure_from_agent(struct failure *f, const Tenon__Error *m);
 void execution_send_kill(struct execution *x);

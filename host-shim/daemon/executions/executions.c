@@ -6,7 +6,8 @@
 #include "host-shim/daemon/executions/reader.h"
 #include "host-shim/daemon/executions/registry.h"
 
-/* ---- tables -------------------------------------------------------------------------------------------------- */
+/* ---- tables
+ * -------------------------------------------------------------------------------------------------- */
 
 static unsigned bucket(const uint8_t id[16])
 {
@@ -17,8 +18,8 @@ struct execution *registry_get(struct executions *xs, const uint8_t id[16])
 {
 	struct execution *x;
 	LIST_FOREACH(x, &xs->by_id[bucket(id)], by_id)
-		if (memcmp(x->row.id, id, 16) == 0)
-			return x;
+	if (memcmp(x->row.id, id, 16) == 0)
+		return x;
 	return NULL;
 }
 
@@ -26,8 +27,8 @@ static struct tombstone *find_tombstone(struct executions *xs, const uint8_t id[
 {
 	struct tombstone *t;
 	LIST_FOREACH(t, &xs->tombs_by_id[bucket(id)], by_id)
-		if (memcmp(t->id, id, 16) == 0)
-			return t;
+	if (memcmp(t->id, id, 16) == 0)
+		return t;
 	return NULL;
 }
 
@@ -107,12 +108,14 @@ struct execution *executions_find(struct executions *xs, const char *box_id, con
 	return NULL;
 }
 
-void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out, size_t size)
+void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out,
+		      size_t size)
 {
 	snprintf(out, size, "%s/boxes/%s/executions/%s", xs->state_dir, box_id, hex);
 }
 
-/* ---- retention ------------------------------------------------------------------------------------------------- */
+/* ---- retention
+ * ------------------------------------------------------------------------------------------------- */
 
 void registry_reap(struct execution *x)
 {
@@ -135,8 +138,8 @@ static struct execution *oldest_idle(struct executions *xs)
 {
 	struct execution *x;
 	TAILQ_FOREACH(x, &xs->finished, in_finished)
-		if (x->row.drained && TAILQ_EMPTY(&x->readers) && x->refs == 1)
-			return x;
+	if (x->row.drained && TAILQ_EMPTY(&x->readers) && x->refs == 1)
+		return x;
 	return NULL;
 }
 
@@ -154,7 +157,8 @@ static void retain(struct executions *xs)
 	struct execution *x;
 	while ((x = oldest_idle(xs))) {
 		uint64_t due = x->row.ended_ms + xs->config.retention_ms;
-		bool many = xs->finished_count > EXECUTIONS_KEPT_MAX || xs->finished_bytes > EXECUTIONS_LOGS_MAX;
+		bool many =
+			xs->finished_count > EXECUTIONS_KEPT_MAX || xs->finished_bytes > EXECUTIONS_LOGS_MAX;
 		if (now < due && !many)
 			break;
 		registry_reap(x);
@@ -203,7 +207,8 @@ void executions_forget_box(struct executions *xs, const char *box_id)
 	rows_delete_box(xs->config.store, box_id);
 }
 
-/* ---- the loop ----------------------------------------------------------------------------------------------------- */
+/* ---- the loop
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void on_settle(uv_idle_t *h)
 {
@@ -253,7 +258,9 @@ void execution_watch(struct execution *x)
 		uv_timer_start(&xs->tick, on_tick, EXECUTION_RETRY_MS, 0);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------ */
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void load_row(void *arg, const struct row *row)
 {

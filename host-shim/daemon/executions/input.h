@@ -1,5 +1,5 @@
-/* The stdin of one execution: bytes queued with absolute offsets until the agent has them in its ring (WIRE.md §4). Knows
- * credits and resending; sends through the function it is given. */
+/* The stdin of one execution: bytes queued with absolute offsets until the agent has them in its ring
+ * (WIRE.md §4). Knows credits and resending; sends through the function it is given. */
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +35,8 @@ void input_init(struct input *in);
 /* Fails what is queued with f. */
 void input_finish(struct input *in, const struct failure *f);
 
-/* Queues a copy; done (may be NULL) when it was acknowledged. Returns false, done not called, if it cannot be. */
+/* Queues a copy; done (may be NULL) when it was acknowledged. Returns false, done not called, if it cannot
+ * be. */
 bool input_push(struct input *in, const void *data, size_t len, execution_done_fn done, void *arg);
 size_t input_queued(const struct input *in);
 
@@ -46,7 +47,8 @@ int input_credit(struct input *in, uint64_t acked, uint64_t limit);
 /* EOF from the agent: the process took `total` bytes and takes no more. */
 int input_close(struct input *in, uint64_t total);
 
-/* The next piece to send, at most max bytes; 0 if credit or queue are at their end. The piece counts as sent. */
+/* The next piece to send, at most max bytes; 0 if credit or queue are at their end. The piece counts as sent.
+ */
 size_t input_next(struct input *in, size_t max, uint64_t *offset, const uint8_t **data);
 /* True once, when the EOF frame with total in->end is due on this connection. */
 bool input_eof_due(struct input *in);

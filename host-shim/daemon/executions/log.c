@@ -16,10 +16,10 @@ struct chunk {
 	struct log *log;
 	struct logfile *file;
 	struct log_place place;
-	uint64_t deleted; /* segments below this were, to make room */
+	uint64_t deleted;               /* segments below this were, to make room */
 	struct log_segment tail_before; /* newest segment before this chunk; 0 bytes: none */
 	struct log_point before, after;
-	size_t last;      /* offset in buf of the record that may still grow; 0: none */
+	size_t last; /* offset in buf of the record that may still grow; 0: none */
 	size_t len, cap;
 	uint8_t *buf;
 };
@@ -329,7 +329,9 @@ static void chunk_submit(struct log *l)
 	l->open = NULL;
 	c->after = l->laid;
 	/* Spare is what is neither the reader's nor one of the newest. */
-	c->place.spare = l->segment_count > LOG_SEGMENTS_MIN ? l->segments[l->segment_count - LOG_SEGMENTS_MIN].position : 0;
+	c->place.spare = l->segment_count > LOG_SEGMENTS_MIN
+				 ? l->segments[l->segment_count - LOG_SEGMENTS_MIN].position
+				 : 0;
 	if (c->place.spare > l->held)
 		c->place.spare = l->held;
 	c->job.bytes = c->cap;
@@ -437,7 +439,8 @@ static bool grow_last(struct log *l, int channel, const uint8_t *data, size_t le
 	struct chunk *c = l->open;
 	struct record r;
 	if (!c || !c->last || c->len + len > LOG_CHUNK_MAX || newest(l)->bytes + len > LOG_SEGMENT_SIZE ||
-	    record_get_header(c->buf + c->last, &r) < 0 || r.channel != channel || r.len + len > LOG_PAYLOAD_MAX)
+	    record_get_header(c->buf + c->last, &r) < 0 || r.channel != channel ||
+	    r.len + len > LOG_PAYLOAD_MAX)
 		return false;
 	uint8_t *p = chunk_extend(c, len);
 	if (!p)
@@ -624,8 +627,8 @@ void log_trim(struct log *l, uint64_t bound, uint64_t held)
 	l->held = held;
 	size_t n = 0;
 	uint64_t bytes = log_bytes(l);
-	while (bytes > bound && n + LOG_SEGMENTS_MIN < l->segment_count && l->segments[n + 1].position <= held &&
-	       l->segments[n + 1].position <= log_readable(l)) {
+	while (bytes > bound && n + LOG_SEGMENTS_MIN < l->segment_count &&
+	       l->segments[n + 1].position <= held && l->segments[n + 1].position <= log_readable(l)) {
 		bytes -= LOG_SEGMENT_SIZE;
 		n++;
 	}
@@ -643,7 +646,8 @@ void log_trim(struct log *l, uint64_t bound, uint64_t held)
 
 static bool published(const struct log *l, size_t i, uint64_t *segment)
 {
-	if (i >= l->segment_count || l->segments[i].position > l->published_segment || l->published_bytes == 0)
+	if (i >= l->segment_count || l->segments[i].position > l->published_segment ||
+	    l->published_bytes == 0)
 		return false;
 	*segment = l->segments[i].position;
 	return true;

@@ -1,5 +1,5 @@
-/* The durable log of one execution as the loop thread sees it (WIRE.md §7): records go in, are laid out in chunks exactly
- * as they will stand in the file, and the writer thread puts them there. Three places matter:
+/* The durable log of one execution as the loop thread sees it (WIRE.md §7): records go in, are laid out in
+ * chunks exactly as they will stand in the file, and the writer thread puts them there. Three places matter:
  *
  *   accepted   what was put in
  *   acked      what may be acknowledged to the agent: written, or dropped for good because the disk is full
@@ -26,7 +26,8 @@ struct log_config {
 
 /* A log that is known to be new: nothing touches the disk before the first record. */
 int log_create(struct log **out, const struct log_config *c, struct err *e);
-/* Reads what is on disk, in the writer thread; until `changed` says so, log_loaded is false and nothing may be put. */
+/* Reads what is on disk, in the writer thread; until `changed` says so, log_loaded is false and nothing may
+ * be put. */
 int log_load(struct log **out, const struct log_config *c, struct err *e);
 /* What was put is still written. The directory stays. NULL is fine. */
 void log_destroy(struct log *l);
@@ -47,8 +48,10 @@ void log_retry(struct log *l);
 /* The exit record's payload, in memory; NULL if none was put or recovered. */
 const uint8_t *log_exit(const struct log *l, size_t *len);
 
-/* Records. Offsets follow from what was accepted. The caller has seen to it that they may come: no data after eof, one exit. */
-void log_put_data(struct log *l, int channel, const uint8_t *data, size_t len); /* 1 to LOG_PAYLOAD_MAX bytes */
+/* Records. Offsets follow from what was accepted. The caller has seen to it that they may come: no data after
+ * eof, one exit. */
+void log_put_data(struct log *l, int channel, const uint8_t *data,
+		  size_t len); /* 1 to LOG_PAYLOAD_MAX bytes */
 void log_put_gap(struct log *l, int channel, uint64_t to);
 void log_put_eof(struct log *l, int channel);
 void log_put_exit(struct log *l, const uint8_t *payload, size_t len);
@@ -63,8 +66,8 @@ uint64_t log_bytes_from(const struct log *l, uint64_t position);
 /* Deletes oldest segments while the log is over `bound` bytes; none that holds bytes at or behind `held`. */
 void log_trim(struct log *l, uint64_t bound, uint64_t held);
 
-/* For readers: the segment that holds `position`, or the first behind it if that one was deleted; the one after `segment`;
- * how far the file of `segment` may be read. False if there is none (yet). */
+/* For readers: the segment that holds `position`, or the first behind it if that one was deleted; the one
+ * after `segment`; how far the file of `segment` may be read. False if there is none (yet). */
 bool log_find(const struct log *l, uint64_t position, uint64_t *segment);
 bool log_next(const struct log *l, uint64_t segment, uint64_t *next);
 uint64_t log_limit(const struct log *l, uint64_t segment);

@@ -140,7 +140,8 @@ static void undo(struct logfile *f, const struct log_place *p)
 	char path[PATH_MAX];
 	if (p->at > 0) {
 		if (f->fd >= 0 && f->segment == p->segment && ftruncate(f->fd, (off_t)p->at) < 0)
-			close_fd(&f->fd); /* the mending chunk cuts it again, and will not write before it is cut */
+			close_fd(&f->fd); /* the mending chunk cuts it again, and will not write before it is
+					     cut */
 		return;
 	}
 	close_fd(&f->fd);
@@ -148,7 +149,8 @@ static void undo(struct logfile *f, const struct log_place *p)
 		unlink(path);
 }
 
-int logfile_write(struct logfile *f, const struct log_place *p, const uint8_t *buf, size_t len, uint64_t *deleted)
+int logfile_write(struct logfile *f, const struct log_place *p, const uint8_t *buf, size_t len,
+		  uint64_t *deleted)
 {
 	if (f->failed && !p->mends)
 		return -ECANCELED;

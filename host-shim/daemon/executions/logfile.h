@@ -1,4 +1,5 @@
-/* The files of one log as the writer thread handles them: chunks written at their place, oldest segments deleted. Blocking. */
+/* The files of one log as the writer thread handles them: chunks written at their place, oldest segments
+ * deleted. Blocking. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,10 +25,11 @@ struct log_place {
 struct logfile *logfile_create(const char *dir);
 void logfile_destroy(struct logfile *f); /* NULL is fine */
 
-/* Writes len bytes, making directory and file if they are not there. When the disk is full spare segments go, and *deleted
- * says below which position. -errno if it cannot be done: nothing of the chunk is left in the file then; -ECANCELED if
- * an earlier one failed and this one does not mend it. */
-int logfile_write(struct logfile *f, const struct log_place *place, const uint8_t *buf, size_t len, uint64_t *deleted);
+/* Writes len bytes, making directory and file if they are not there. When the disk is full spare segments go,
+ * and *deleted says below which position. -errno if it cannot be done: nothing of the chunk is left in the
+ * file then; -ECANCELED if an earlier one failed and this one does not mend it. */
+int logfile_write(struct logfile *f, const struct log_place *place, const uint8_t *buf, size_t len,
+		  uint64_t *deleted);
 /* Until the next write. */
 void logfile_close(struct logfile *f);
 /* Deletes every segment below a position, oldest first. */

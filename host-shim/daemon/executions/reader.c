@@ -5,7 +5,8 @@
 
 #include "host-shim/daemon/executions/registry.h"
 
-int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg, struct err *e)
+int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg,
+		struct err *e)
 {
 	struct reader *r = calloc(1, sizeof *r);
 	if (!r)
@@ -88,8 +89,11 @@ static void give_data(struct reader *r, size_t max, struct reader_item *out)
 	if (n > allowed)
 		n = (size_t)allowed;
 	r->position += n;
-	*out = (struct reader_item){
-		.kind = READ_DATA, .channel = r->record.channel, .data = r->rest, .len = n, .position = r->position};
+	*out = (struct reader_item){.kind = READ_DATA,
+				    .channel = r->record.channel,
+				    .data = r->rest,
+				    .len = n,
+				    .position = r->position};
 	r->rest += n;
 	r->rest_len -= n;
 }
@@ -116,8 +120,8 @@ static int open_segment(struct reader *r)
 	return 0;
 }
 
-/* Brings the next record that reaches beyond the reader's position to r->rest, or a gap to *out: 1. 0 if there is none yet,
- * -errno if the log cannot be read any further. */
+/* Brings the next record that reaches beyond the reader's position to r->rest, or a gap to *out: 1. 0 if
+ * there is none yet, -errno if the log cannot be read any further. */
 static int advance(struct reader *r, struct reader_item *out)
 {
 	const struct log *l = r->execution->log;

@@ -10,12 +10,12 @@ struct reader {
 	void (*wake)(void *arg);
 	void *arg;
 	struct segment_walk walk;
-	uint64_t segment;         /* that walk is in */
-	struct log_point point;   /* of the walk */
-	uint64_t position;        /* handed out so far */
-	struct record record;     /* being handed out … */
-	const uint8_t *rest;      /* … from here … */
-	size_t rest_len;          /* … this much */
+	uint64_t segment;       /* that walk is in */
+	struct log_point point; /* of the walk */
+	uint64_t position;      /* handed out so far */
+	struct record record;   /* being handed out … */
+	const uint8_t *rest;    /* … from here … */
+	size_t rest_len;        /* … this much */
 	bool waiting, exit_given, broken;
 	uint64_t progress_ms;
 };

@@ -1,5 +1,5 @@
-/* The bytes of the execution log (WIRE.md §7): segment and record headers, and the rule by which one record follows
- * another. No I/O. */
+/* The bytes of the execution log (WIRE.md §7): segment and record headers, and the rule by which one record
+ * follows another. No I/O. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,6 +52,7 @@ void record_put_header(uint8_t out[LOG_RECORD_HEADER], const struct record *r);
 /* Checks the crc and everything a record says by itself: kind, channel, len. -EBADMSG if it does not hold. */
 int record_get_header(const uint8_t in[LOG_RECORD_HEADER], struct record *r);
 
-/* Moves *p past record r, whose payload (r->len bytes) is at `payload`. -EBADMSG, *p unmoved, if r does not follow from
- * *p: another position or offset, data or eof after eof, a second exit, a gap that goes backwards. */
+/* Moves *p past record r, whose payload (r->len bytes) is at `payload`. -EBADMSG, *p unmoved, if r does not
+ * follow from *p: another position or offset, data or eof after eof, a second exit, a gap that goes
+ * backwards. */
 int log_point_pass(struct log_point *p, const struct record *r, const uint8_t *payload);

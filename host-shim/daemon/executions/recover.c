@@ -50,7 +50,8 @@ static int keep_exit(struct recovered_log *out, const struct record *r, const ui
 	return 0;
 }
 
-/* Passes every record of one segment and stops at the first that does not follow; *good is the file offset there. */
+/* Passes every record of one segment and stops at the first that does not follow; *good is the file offset
+ * there. */
 static int walk(struct segment_walk *w, struct recovered_log *out, uint64_t *good)
 {
 	struct record r;
@@ -71,8 +72,8 @@ static int walk_all(DIR *d, const char *dir, const uint8_t id[LOG_ID_SIZE], stru
 {
 	struct segment_header h;
 	char name[SEGMENT_NAME_SIZE];
-	/* A crash between open(2) and write(2) leaves a newest segment without a header: it holds nothing. If none is
-	 * left the log begins anew, and the agent's GAP says what went before. */
+	/* A crash between open(2) and write(2) leaves a newest segment without a header: it holds nothing. If
+	 * none is left the log begins anew, and the agent's GAP says what went before. */
 	int r = 0;
 	while (out->count > 0) {
 		r = segment_walk_open(w, dir, id, out->segments[out->count - 1].position, &h);

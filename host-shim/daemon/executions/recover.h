@@ -1,4 +1,5 @@
-/* What a log directory holds after whatever happened to its writer (WIRE.md §7, Opening). Blocking: for the writer thread. */
+/* What a log directory holds after whatever happened to its writer (WIRE.md §7, Opening). Blocking: for the
+ * writer thread. */
 #pragma once
 
 #include "host-shim/daemon/executions/record.h"
@@ -17,7 +18,8 @@ struct recovered_log {
 	size_t exit_len;
 };
 
-/* Reads every record of the log in `dir`, cuts the newest segment where it stops making sense, deletes newest segments
- * that have no header. A missing directory is an empty log. -errno if the disk fails; *out is then empty. */
+/* Reads every record of the log in `dir`, cuts the newest segment where it stops making sense, deletes newest
+ * segments that have no header. A missing directory is an empty log. -errno if the disk fails; *out is then
+ * empty. */
 int recover_log(const char *dir, const uint8_t id[LOG_ID_SIZE], struct recovered_log *out, struct err *e);
 void recovered_log_finish(struct recovered_log *l);

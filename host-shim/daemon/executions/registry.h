@@ -4,9 +4,9 @@
 #include "host-shim/daemon/executions/execution.h"
 
 #define REGISTRY_BUCKETS 4096u
-#define EXECUTIONS_KEPT_MAX 65536u          /* finished ones, whatever their age */
-#define EXECUTIONS_LOGS_MAX (16ull << 30)   /* bytes of finished logs; beyond, the oldest are reaped early */
-#define TOMBSTONES_MAX 65536u               /* reaped ids that are still known to be reaped */
+#define EXECUTIONS_KEPT_MAX 65536u        /* finished ones, whatever their age */
+#define EXECUTIONS_LOGS_MAX (16ull << 30) /* bytes of finished logs; beyond, the oldest are reaped early */
+#define TOMBSTONES_MAX 65536u             /* reaped ids that are still known to be reaped */
 #define EXECUTIONS_LOG_LIMIT (64ull << 20)
 #define EXECUTIONS_RETENTION_MS (24ull * 3600 * 1000)
 
@@ -25,7 +25,7 @@ struct executions {
 	char *state_dir;
 	struct writer *writer;
 	uint64_t epoch; /* of the newest link */
-	unsigned live; /* executions that have not ended */
+	unsigned live;  /* executions that have not ended */
 
 	struct execution_list by_id[REGISTRY_BUCKETS];
 	LIST_HEAD(, tombstone) tombs_by_id[REGISTRY_BUCKETS];
@@ -51,4 +51,5 @@ void registry_drop(struct execution *x);
 void registry_keep(struct execution *x);
 void registry_reap(struct execution *x);
 bool registry_has_tombstone(struct executions *xs, const uint8_t id[16]);
-void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out, size_t size);
+void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out,
+		      size_t size);

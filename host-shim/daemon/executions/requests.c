@@ -67,7 +67,8 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 	snprintf(f->message, sizeof f->message, "%s%s%s", field, field[0] ? ": " : "", text);
 }
 
-/* ---- starting -------------------------------------------------------------------------------------------- */
+/* ---- starting --------------------------------------------------------------------------------------------
+ */
 
 static void exec_free(Tenon__Exec *m)
 {
@@ -196,7 +197,8 @@ static int start_make(struct execution *x, const struct exec_spec *spec, uint8_t
 	return 0;
 }
 
-void executions_start(struct session *session, const struct exec_spec *spec, execution_started_fn done, void *arg)
+void executions_start(struct session *session, const struct exec_spec *spec, execution_started_fn done,
+		      void *arg)
 {
 	struct executions *xs = session->registry;
 	struct row row = {.started_ms = unix_ms()};
@@ -248,7 +250,8 @@ void executions_start(struct session *session, const struct exec_spec *spec, exe
 	done(arg, NULL, &f);
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------ */
+/* ---- signals
+ * ------------------------------------------------------------------------------------------------ */
 
 struct signal_call {
 	struct execution *execution;
@@ -272,7 +275,8 @@ static void on_signalled(void *arg, const Tenon__Response *m, const struct err *
 	free(c);
 }
 
-static int send_signal(struct execution *x, int signo, Tenon__Target target, execution_done_fn done, void *arg)
+static int send_signal(struct execution *x, int signo, Tenon__Target target, execution_done_fn done,
+		       void *arg)
 {
 	struct signal_call *c = malloc(sizeof *c);
 	if (!c)
@@ -325,7 +329,8 @@ static void on_kill_committed(void *arg, int status, const struct err *e)
 	struct failure f;
 	if (status < 0)
 		failure_set(&f, FAIL_INTERNAL, "the kill cannot be recorded: %s", e ? e->msg : "");
-	else if (x->session && x->attached && send_signal(x, 9, TENON__TARGET__TARGET_ALL, c->done, c->arg) == 0)
+	else if (x->session && x->attached &&
+		 send_signal(x, 9, TENON__TARGET__TARGET_ALL, c->done, c->arg) == 0)
 		c->done = NULL;
 	if (c->done)
 		c->done(c->arg, status < 0 ? &f : NULL);
@@ -362,7 +367,8 @@ void execution_discard(struct execution *x, execution_done_fn done, void *arg)
 		done(arg, NULL);
 }
 
-/* ---- stdin ---------------------------------------------------------------------------------------------------- */
+/* ---- stdin
+ * ---------------------------------------------------------------------------------------------------- */
 
 void execution_write(struct execution *x, const void *data, size_t len, execution_done_fn done, void *arg)
 {
@@ -374,7 +380,8 @@ void execution_write(struct execution *x, const void *data, size_t len, executio
 	else if (len > INPUT_CALL_MAX)
 		failure_set(&f, FAIL_INVALID, "stdin: at most %u bytes at once", INPUT_CALL_MAX);
 	else if (len > EXECUTION_STDIN_MAX - input_queued(&x->input))
-		failure_set(&f, FAIL_EXHAUSTED, "stdin: %u bytes wait for the process already", EXECUTION_STDIN_MAX);
+		failure_set(&f, FAIL_EXHAUSTED, "stdin: %u bytes wait for the process already",
+			    EXECUTION_STDIN_MAX);
 	else if (!input_push(&x->input, data, len, done, arg))
 		failure_set(&f, FAIL_INTERNAL, "no memory");
 	else {
@@ -402,7 +409,8 @@ void execution_on_stdin_drain(struct execution *x, void (*fn)(void *arg), void *
 	x->input.drained_arg = arg;
 }
 
-/* ---- facts ------------------------------------------------------------------------------------------------------ */
+/* ---- facts
+ * ------------------------------------------------------------------------------------------------------ */
 
 const char *execution_id(const struct execution *x)
 {
@@ -412,8 +420,9 @@ const char *execution_id(const struct execution *x)
 void execution_get_info(const struct execution *x, struct execution_info *out)
 {
 	static const enum execution_status statuses[] = {
-		[ROW_RUNNING] = EXECUTION_RUNNING, [ROW_COMPLETED] = EXECUTION_COMPLETED, [ROW_KILLED] = EXECUTION_KILLED,
-		[ROW_TIMED_OUT] = EXECUTION_TIMED_OUT, [ROW_REAPED] = EXECUTION_KILLED,
+		[ROW_RUNNING] = EXECUTION_RUNNING, [ROW_COMPLETED] = EXECUTION_COMPLETED,
+		[ROW_KILLED] = EXECUTION_KILLED,   [ROW_TIMED_OUT] = EXECUTION_TIMED_OUT,
+		[ROW_REAPED] = EXECUTION_KILLED,
 	};
 	const struct row *row = &x->row;
 	bool done = x->phase == PHASE_DONE || x->phase == PHASE_REMOVED;
@@ -443,7 +452,8 @@ void execution_set_seen(struct execution *x, uint64_t position)
 	if (position <= x->row.seen || x->phase == PHASE_REMOVED)
 		return;
 	x->row.seen = position;
-	/* While the end is being committed that write carries it; a row must not be put back to an older state. */
+	/* While the end is being committed that write carries it; a row must not be put back to an older
+	 * state. */
 	rows_put(x->registry->config.store, &x->row, NULL, 0, NULL, NULL);
 }
 

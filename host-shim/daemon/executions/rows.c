@@ -7,7 +7,7 @@
 #include "proto/cleanup.h"
 
 static const char *const state_names[] = {
-	[ROW_RUNNING] = "running", [ROW_COMPLETED] = "completed", [ROW_KILLED] = "killed",
+	[ROW_RUNNING] = "running",     [ROW_COMPLETED] = "completed", [ROW_KILLED] = "killed",
 	[ROW_TIMED_OUT] = "timed_out", [ROW_REAPED] = "reaped",
 };
 
@@ -57,11 +57,14 @@ static int run_and_finish(sqlite3 *db, sqlite3_stmt *stmt, struct err *e)
 static int put_work(sqlite3 *db, void *arg, struct err *e)
 {
 	static const char sql[] =
-		"INSERT INTO executions (id, box_id, boot_id, status, kill, drained, has_exit, exit_code, reason, started_ms,"
+		"INSERT INTO executions (id, box_id, boot_id, status, kill, drained, has_exit, exit_code, "
+		"reason, started_ms,"
 		" ended_ms, duration_ms, finish, log_bytes, seen, reaped_ms, spec)"
 		" VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)"
-		" ON CONFLICT (id) DO UPDATE SET boot_id=?3, status=?4, kill=?5, drained=?6, has_exit=?7, exit_code=?8,"
-		" reason=?9, started_ms=?10, ended_ms=?11, duration_ms=?12, finish=?13, log_bytes=?14, seen=?15,"
+		" ON CONFLICT (id) DO UPDATE SET boot_id=?3, status=?4, kill=?5, drained=?6, has_exit=?7, "
+		"exit_code=?8,"
+		" reason=?9, started_ms=?10, ended_ms=?11, duration_ms=?12, finish=?13, log_bytes=?14, "
+		"seen=?15,"
 		" reaped_ms=?16, spec=CASE WHEN ?4='reaped' THEN NULL ELSE COALESCE(?17, spec) END";
 	const struct row_work *w = arg;
 	const struct row *row = &w->row;
@@ -99,12 +102,14 @@ static void work_done(void *arg, int status, const struct err *e)
 	free(w);
 }
 
-int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done, void *arg)
+int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done,
+	     void *arg)
 {
 	struct row_work *w = malloc(sizeof *w + spec_len);
 	if (!w)
 		return -ENOMEM;
-	*w = (struct row_work){.row = *row, .done = done, .arg = arg, .with_spec = spec != NULL, .spec_len = spec_len};
+	*w = (struct row_work){
+		.row = *row, .done = done, .arg = arg, .with_spec = spec != NULL, .spec_len = spec_len};
 	if (spec)
 		memcpy(w->spec, spec, spec_len);
 	store_submit(s, put_work, work_done, w);
@@ -114,7 +119,8 @@ int rows_put(struct store *s, const struct row *row, const void *spec, size_t sp
 static int delete_work(sqlite3 *db, void *arg, struct err *e)
 {
 	const struct row_work *w = arg;
-	const char *sql = w->row.box_id[0] ? "DELETE FROM executions WHERE box_id=?" : "DELETE FROM executions WHERE id=?";
+	const char *sql = w->row.box_id[0] ? "DELETE FROM executions WHERE box_id=?"
+					   : "DELETE FROM executions WHERE id=?";
 	sqlite3_stmt *s;
 	if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
 		return sql_error(db, e);
@@ -165,7 +171,8 @@ static bool read_row(sqlite3_stmt *s, struct row *row)
 	const char *hex = (const char *)sqlite3_column_text(s, 0);
 	const char *state = (const char *)sqlite3_column_text(s, 3);
 	*row = (struct row){0};
-	if (!hex || !state || !id_from_hex(row->id, hex) || sqlite3_column_bytes(s, 2) != (int)sizeof row->boot_id)
+	if (!hex || !state || !id_from_hex(row->id, hex) ||
+	    sqlite3_column_bytes(s, 2) != (int)sizeof row->boot_id)
 		return false;
 	copy_text(row->box_id, sizeof row->box_id, s, 1);
 	memcpy(row->boot_id, sqlite3_column_blob(s, 2), sizeof row->boot_id);
@@ -192,9 +199,10 @@ static bool read_row(sqlite3_stmt *s, struct row *row)
 
 static int load_rows(sqlite3 *db, void *arg, struct err *e)
 {
-	static const char sql[] =
-		"SELECT id, box_id, boot_id, status, kill, drained, has_exit, exit_code, reason, started_ms, ended_ms,"
-		" duration_ms, finish, log_bytes, seen, reaped_ms FROM executions ORDER BY reaped_ms, ended_ms, started_ms";
+	static const char sql[] = "SELECT id, box_id, boot_id, status, kill, drained, has_exit, exit_code, "
+				  "reason, started_ms, ended_ms,"
+				  " duration_ms, finish, log_bytes, seen, reaped_ms FROM executions ORDER BY "
+				  "reaped_ms, ended_ms, started_ms";
 	struct load_work *w = arg;
 	sqlite3_stmt *s;
 	if (sqlite3_prepare_v2(db, sql, sizeof sql, &s, NULL) != SQLITE_OK)

@@ -28,8 +28,10 @@ struct row {
 	uint64_t reaped_ms;
 };
 
-/* Inserts or replaces; spec (packed Exec, copied) is kept as it was if NULL. done as in store_submit. -ENOMEM. */
-int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done, void *arg);
+/* Inserts or replaces; spec (packed Exec, copied) is kept as it was if NULL. done as in store_submit.
+ * -ENOMEM. */
+int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done,
+	     void *arg);
 void rows_delete(struct store *s, const uint8_t id[16]);
 void rows_delete_box(struct store *s, const char *box_id);
 /* Every row, in the order in which they ended or began: at start-up, before the loop runs. */

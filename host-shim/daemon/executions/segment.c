@@ -68,8 +68,8 @@ static int fill(struct segment_walk *w, size_t need, uint64_t limit)
 	return 1;
 }
 
-int segment_walk_open(struct segment_walk *w, const char *dir, const uint8_t id[LOG_ID_SIZE], uint64_t position,
-		      struct segment_header *h)
+int segment_walk_open(struct segment_walk *w, const char *dir, const uint8_t id[LOG_ID_SIZE],
+		      uint64_t position, struct segment_header *h)
 {
 	segment_walk_close(w);
 	if (!w->buf && !(w->buf = malloc(SEGMENT_BUFFER)))

@@ -10,7 +10,8 @@
 
 static void dial(struct session *s);
 
-/* ---- calls ------------------------------------------------------------------------------------------------ */
+/* ---- calls ------------------------------------------------------------------------------------------------
+ */
 
 struct session_call {
 	TAILQ_ENTRY(session_call) in_session;
@@ -63,7 +64,8 @@ static void on_call_deadline(uv_timer_t *t)
 	call_end(c, NULL, &e);
 }
 
-void session_call(struct session *s, const Tenon__Request *req, unsigned deadline_ms, session_reply_fn fn, void *arg)
+void session_call(struct session *s, const Tenon__Request *req, unsigned deadline_ms, session_reply_fn fn,
+		  void *arg)
 {
 	struct session_call *c = calloc(1, sizeof *c);
 	if (!c)
@@ -79,7 +81,8 @@ void session_call(struct session *s, const Tenon__Request *req, unsigned deadlin
 	uv_timer_start(&c->deadline, on_call_deadline, sent ? deadline_ms : 0, 0);
 }
 
-/* ---- executions of this session ------------------------------------------------------------------------------ */
+/* ---- executions of this session
+ * ------------------------------------------------------------------------------ */
 
 void session_add(struct session *s, struct execution *x)
 {
@@ -111,7 +114,8 @@ static void take_over(struct session *s)
 	struct executions *xs = s->registry;
 	for (unsigned i = 0; i < REGISTRY_BUCKETS; i++) {
 		struct execution *x;
-		LIST_FOREACH(x, &xs->by_id[i], by_id) {
+		LIST_FOREACH(x, &xs->by_id[i], by_id)
+		{
 			bool open = x->phase == PHASE_DONE ? !x->row.drained : !x->boot_ended;
 			if (x->session || !open || strcmp(x->row.box_id, s->box_id) != 0)
 				continue;
@@ -130,16 +134,16 @@ static void end_boot(struct session *s, const uint8_t *unless, const char *reaso
 	while (again) {
 		again = false;
 		TAILQ_FOREACH(x, &s->executions, in_session)
-			if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
-				execution_end_boot(x, reason);
-				again = true;
-				break;
-			}
+		if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
+			execution_end_boot(x, reason);
+			again = true;
+			break;
+		}
 	}
 }
 
-/* A row of the agent that the database does not have: nobody can want it. It goes the way of every execution that is
- * killed: attach, KILL, log, commit, acknowledge. */
+/* A row of the agent that the database does not have: nobody can want it. It goes the way of every execution
+ * that is killed: attach, KILL, log, commit, acknowledge. */
 static void take_stranger(struct session *s, const Tenon__ExecState *m)
 {
 	struct row row = {.started_ms = unix_ms(), .kill = true};
@@ -169,6 +173,7 @@ static void on_listed(void *arg, const Tenon__Response *m, const struct err *why
 	(void)why;
 	if (!m || m->result_case != TENON__RESPONSE__RESULT_EXECS || s->ended)
 		return; /* the next HELLO lists anew */
+	s->accepted = true;
 	const Tenon__ExecState *state = NULL;
 	for (size_t i = 0; i < m->execs->n_execs; i++) {
 		state = m->execs->execs[i];
@@ -214,7 +219,8 @@ static void acknowledge_reaped(struct session *s, const Tenon__ExecState *state)
 	session_call(s, &req, EXECUTION_CALL_MS, ignore_reply, NULL);
 }
 
-/* ---- Configure and Shutdown -------------------------------------------------------------------------------------- */
+/* ---- Configure and Shutdown
+ * -------------------------------------------------------------------------------------- */
 
 /* Configure may outlive its connection: it is asked again after each HELLO until it is done. */
 struct configure {
@@ -278,7 +284,8 @@ static void on_configure_deadline(uv_timer_t *t)
 	configure_end(c, &f);
 }
 
-void session_configure(struct session *s, const Tenon__Configure *request, unsigned deadline_ms, session_done_fn done, void *arg)
+void session_configure(struct session *s, const Tenon__Configure *request, unsigned deadline_ms,
+		       session_done_fn done, void *arg)
 {
 	struct failure f;
 	size_t len = tenon__configure__get_packed_size(request);
@@ -315,7 +322,8 @@ static void on_shut_down(void *arg, const Tenon__Response *m, const struct err *
 	struct shutdown_call *c = arg;
 	struct failure f, *told = NULL;
 	if (!m)
-		failure_set(told = &f, why->errnum == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_UNAVAILABLE, "%s", why->msg);
+		failure_set(told = &f, why->errnum == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_UNAVAILABLE, "%s",
+			    why->msg);
 	else if (m->error)
 		failure_from_agent(told = &f, m->error);
 	c->done(c->arg, told);
@@ -340,7 +348,8 @@ void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done
 	session_call(s, &req, EXECUTION_CALL_MS, on_shut_down, c);
 }
 
-/* ---- the link ------------------------------------------------------------------------------------------------------- */
+/* ---- the link
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void on_up(void *arg, const Tenon__Hello *hello)
 {
@@ -358,7 +367,8 @@ static void on_up(void *arg, const Tenon__Hello *hello)
 	end_boot(s, regenerated ? NULL : s->boot_id, "the box was restarted while this ran");
 
 	struct execution *x;
-	TAILQ_FOREACH(x, &s->executions, in_session) {
+	TAILQ_FOREACH(x, &s->executions, in_session)
+	{
 		x->retry_attach = false;
 		execution_touch(x);
 	}
@@ -386,12 +396,12 @@ static void retry_later(struct session *s)
 static void on_down(void *arg, const struct err *why)
 {
 	struct session *s = arg;
-	bool was_up = s->up;
-	if (why->errnum == ESTALE && !was_up && s->registry->epoch < link_agent_epoch(s->link))
-		s->registry->epoch = link_agent_epoch(s->link); /* the agent remembers a tenond whose state was lost */
+	if (why->errnum == ESTALE && !s->accepted && s->registry->epoch < link_agent_epoch(s->link))
+		s->registry->epoch =
+			link_agent_epoch(s->link); /* the agent remembers a tenond whose state was lost */
 	/* Two owners that take it from each other in turns would be worse than one that yields. */
-	s->fenced = why->errnum == ESTALE && was_up;
-	s->up = false;
+	s->fenced = why->errnum == ESTALE && s->accepted;
+	s->up = s->accepted = false;
 	link_destroy(s->link);
 	s->link = NULL;
 	if (s->fenced)
@@ -405,8 +415,8 @@ static void on_drained(void *arg)
 	struct session *s = arg;
 	struct execution *x;
 	TAILQ_FOREACH(x, &s->executions, in_session)
-		if (input_queued(&x->input) > 0)
-			execution_touch(x);
+	if (input_queued(&x->input) > 0)
+		execution_touch(x);
 }
 
 static void dial(struct session *s)
@@ -430,7 +440,8 @@ static void dial(struct session *s)
 
 void session_nudge(struct session *s)
 {
-	/* Any guest process can ring: never in the way of a dial or a link, and not more often than a retry. */
+	/* Any guest process can ring: never in the way of a dial or a link, and not more often than a retry.
+	 */
 	if (s->link || s->ended || s->fenced ||
 	    uv_now(s->registry->config.loop) - s->dialled_ms < SESSION_RETRY_MIN_MS)
 		return;
@@ -438,7 +449,9 @@ void session_nudge(struct session *s)
 	dial(s);
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 int session_create(struct session **out, const struct session_config *c, struct err *e)
 {

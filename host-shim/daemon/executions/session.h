@@ -15,8 +15,9 @@ struct session {
 	char *box_id, *socket_path;
 	struct executions *registry;
 	struct link *link;
-	bool up;         /* HELLO is done */
-	bool fenced;     /* another host owns the agent now */
+	bool up;       /* HELLO is done */
+	bool accepted; /* … and was not answered with FENCED: a request was served */
+	bool fenced;   /* another host owns the agent now */
 	bool configured;
 	bool known_boot;
 	uint8_t boot_id[16];
@@ -35,7 +36,8 @@ struct session {
 /* m NULL: the link broke or the deadline passed, and why says so. */
 typedef void (*session_reply_fn)(void *arg, const Tenon__Response *m, const struct err *why);
 /* A unary request. fn exactly once, never inside this call. */
-void session_call(struct session *s, const Tenon__Request *req, unsigned deadline_ms, session_reply_fn fn, void *arg);
+void session_call(struct session *s, const Tenon__Request *req, unsigned deadline_ms, session_reply_fn fn,
+		  void *arg);
 void session_add(struct session *s, struct execution *x);
 void session_remove(struct execution *x);
 /* It has ended: no longer one of session_running. */

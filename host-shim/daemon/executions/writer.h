@@ -1,5 +1,5 @@
-/* The log writer: one thread that runs jobs in the order they were handed over, so that no write(2) to a disk ever holds up
- * the loop. It knows nothing of logs. */
+/* The log writer: one thread that runs jobs in the order they were handed over, so that no write(2) to a disk
+ * ever holds up the loop. It knows nothing of logs. */
 #pragma once
 
 #include <stddef.h>
@@ -13,9 +13,9 @@ struct writer;
 /* Embedded in its owner, which keeps it alive until done has run. */
 struct writer_job {
 	STAILQ_ENTRY(writer_job) link;
-	int (*run)(struct writer_job *job);              /* writer thread; returns 0 or -errno */
+	int (*run)(struct writer_job *job);               /* writer thread; returns 0 or -errno */
 	void (*done)(struct writer_job *job, int status); /* loop thread, in order; may free the job */
-	size_t bytes;                                    /* memory it holds, for writer_queued */
+	size_t bytes;                                     /* memory it holds, for writer_queued */
 	int status;
 };
 

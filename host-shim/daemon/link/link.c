@@ -41,7 +41,7 @@ struct link {
 
 	uint8_t *out;
 	size_t out_start, out_end, out_cap;
-	bool out_high; /* was above LINK_QUEUE_LOW */
+	bool out_high;   /* was above LINK_QUEUE_LOW */
 	struct err doom; /* found while sending, told from the loop */
 
 	uint32_t last_stream;
@@ -66,7 +66,8 @@ static uint8_t *out_extend(struct link *l, size_t n)
 		uint8_t *grown = cap <= 2 * LINK_QUEUE_MAX ? realloc(l->out, cap) : NULL;
 		if (!grown) {
 			if (!l->doom.errnum)
-				err_set(&l->doom, "link", ENOBUFS, "the agent reads too slowly: %zu bytes wait for it",
+				err_set(&l->doom, "link", ENOBUFS,
+					"the agent reads too slowly: %zu bytes wait for it",
 					l->out_end - l->out_start);
 			return NULL;
 		}
@@ -76,7 +77,8 @@ static uint8_t *out_extend(struct link *l, size_t n)
 	uint8_t *p = l->out + l->out_end;
 	l->out_end += n;
 	if (l->out_end - l->out_start > LINK_QUEUE_MAX && !l->doom.errnum)
-		err_set(&l->doom, "link", ENOBUFS, "the agent reads too slowly: over %u bytes wait for it", LINK_QUEUE_MAX);
+		err_set(&l->doom, "link", ENOBUFS, "the agent reads too slowly: over %u bytes wait for it",
+			LINK_QUEUE_MAX);
 	return p;
 }
 
@@ -114,7 +116,8 @@ static bool out_write(struct link *l)
 		out_put(l, frame, frame_put_ping(frame, FRAME_PONG, l->pong));
 	}
 	while (!e.errnum && l->out_start < l->out_end) {
-		ssize_t n = send(l->fd, l->out + l->out_start, l->out_end - l->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(l->fd, l->out + l->out_start, l->out_end - l->out_start,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0)
 			l->out_start += (size_t)n;
 		else if (errno == EAGAIN)
@@ -156,7 +159,8 @@ static void out_schedule(struct link *l)
 		uv_prepare_start(&l->flush, on_flush);
 }
 
-static void send_error(struct link *l, uint32_t stream, enum frame_type type, Tenon__Code code, const char *text)
+static void send_error(struct link *l, uint32_t stream, enum frame_type type, Tenon__Code code,
+		       const char *text)
 {
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_ERROR_MAX];
 	Tenon__Error error = TENON__ERROR__INIT;
@@ -182,8 +186,8 @@ static struct link_stream *stream_find(struct link *l, uint32_t id)
 {
 	struct link_stream *s;
 	LIST_FOREACH(s, bucket(l, id), hash)
-		if (s->id == id)
-			return s;
+	if (s->id == id)
+		return s;
 	return NULL;
 }
 
@@ -210,7 +214,8 @@ int link_open(struct link *l, struct link_stream *s, const Tenon__Request *req, 
 		return err_set(e, "link", ENOTCONN, "no connection to the agent");
 	size_t len = tenon__request__get_packed_size(req);
 	if (len > MESSAGE_MAX)
-		return err_set(e, "link", EMSGSIZE, "the request takes %zu bytes; the limit is %d", len, MESSAGE_MAX);
+		return err_set(e, "link", EMSGSIZE, "the request takes %zu bytes; the limit is %d", len,
+			       MESSAGE_MAX);
 	if (l->last_stream >= STREAM_LAST - 1) {
 		err_set(&l->doom, "link", EOVERFLOW, "stream numbers are used up: a new connection is due");
 		out_schedule(l);
@@ -236,7 +241,8 @@ void link_send(struct link *l, const uint8_t *frame, size_t len)
 	out_put(l, frame, len);
 }
 
-void link_send_data(struct link *l, struct link_stream *s, enum frame_channel c, uint64_t offset, const void *data, size_t len)
+void link_send_data(struct link *l, struct link_stream *s, enum frame_channel c, uint64_t offset,
+		    const void *data, size_t len)
 {
 	uint8_t head[FRAME_DATA_HEAD];
 	out_put(l, head, frame_put_data_head(head, s->id, c, offset, len));
@@ -265,7 +271,8 @@ static void hear_response(struct link *l, struct link_stream *s, const struct me
 		err_set(e, "link", EPROTO, "a second response on stream %u", m->stream);
 		return;
 	}
-	Tenon__Response *rsp = (Tenon__Response *)unpack_bounded(&tenon__response__descriptor, m->data, m->len, LINK_UNPACK_MAX, e);
+	Tenon__Response *rsp = (Tenon__Response *)unpack_bounded(&tenon__response__descriptor, m->data,
+								 m->len, LINK_UNPACK_MAX, e);
 	if (!rsp)
 		return;
 	if (!rsp->error && rsp->result_case == TENON__RESPONSE__RESULT__NOT_SET) {
@@ -280,7 +287,8 @@ static void hear_response(struct link *l, struct link_stream *s, const struct me
 
 static void hear_event(struct link_stream *s, const struct message *m, struct err *e)
 {
-	Tenon__Event *event = (Tenon__Event *)unpack_bounded(&tenon__event__descriptor, m->data, m->len, LINK_UNPACK_MAX, e);
+	Tenon__Event *event = (Tenon__Event *)unpack_bounded(&tenon__event__descriptor, m->data, m->len,
+							     LINK_UNPACK_MAX, e);
 	if (!event)
 		return;
 	if (s->event)
@@ -316,10 +324,11 @@ static void hear_message(struct link *l, const struct frame *f, struct err *e)
 static struct err heard_error(const struct frame *f, const char *stage)
 {
 	struct err why = {0}, ignored = {0};
-	Tenon__Error *m = (Tenon__Error *)unpack_bounded(&tenon__error__descriptor, f->payload, f->len, LINK_UNPACK_MAX, &ignored);
+	Tenon__Error *m = (Tenon__Error *)unpack_bounded(&tenon__error__descriptor, f->payload, f->len,
+							 LINK_UNPACK_MAX, &ignored);
 	bool fenced = m && m->code == TENON__CODE__CODE_FENCED;
-	err_set(&why, stage, fenced ? ESTALE : ECONNRESET, "the agent says: %s (code %d)", m ? m->message : "nothing legible",
-		m ? (int)m->code : -1);
+	err_set(&why, stage, fenced ? ESTALE : ECONNRESET, "the agent says: %s (code %d)",
+		m ? m->message : "nothing legible", m ? (int)m->code : -1);
 	tenon__error__free_unpacked(m, NULL);
 	return why;
 }
@@ -328,8 +337,9 @@ static void hear_hello(struct link *l, const struct frame *f, struct err *e)
 {
 	if (frame_get_hello_prefix(f, e) < 0)
 		return;
-	Tenon__Hello *hello = (Tenon__Hello *)unpack_bounded(&tenon__hello__descriptor, f->payload + FRAME_HELLO_PREFIX,
-							     f->len - FRAME_HELLO_PREFIX, LINK_UNPACK_MAX, e);
+	Tenon__Hello *hello =
+		(Tenon__Hello *)unpack_bounded(&tenon__hello__descriptor, f->payload + FRAME_HELLO_PREFIX,
+					       f->len - FRAME_HELLO_PREFIX, LINK_UNPACK_MAX, e);
 	if (!hello)
 		return;
 	l->agent_epoch = hello->host_epoch;
@@ -380,7 +390,8 @@ static void hear_stream_frame(struct link *l, const struct frame *f, struct err 
 		return;
 	}
 	if (!direction_holds(f))
-		err_set(e, "link", EPROTO, "a frame of type %u for channel %d from the agent", f->type, frame_channel(f));
+		err_set(e, "link", EPROTO, "a frame of type %u for channel %d from the agent", f->type,
+			frame_channel(f));
 	else if (s && (!s->answered || !s->frame))
 		err_set(e, "link", EPROTO, "a frame of type %u on a stream without an execution", f->type);
 	else if (s)
@@ -480,7 +491,8 @@ static void on_readable(struct link *l)
 	if (n < 0)
 		err_sys(&e, "link", (int)-n, "cannot read from the agent");
 	else if (n == 0)
-		err_set(&e, "link", ECONNRESET, l->state == LINK_UP ? "the agent closed the connection" : "the agent is not ready");
+		err_set(&e, "link", ECONNRESET,
+			l->state == LINK_UP ? "the agent closed the connection" : "the agent is not ready");
 	l->heard_ms = uv_now(l->config.loop);
 	l->pinged_ms = 0;
 	if (!e.errnum && l->state == LINK_GREETING && !hear_greeting(l, &e) && !e.errnum)
@@ -494,7 +506,8 @@ static void on_readable(struct link *l)
 static void on_poll(uv_poll_t *h, int status, int events)
 {
 	struct link *l = h->data;
-	if (status < 0) { /* POLLERR; libuv calls it EBADF. What came before it, such as GOAWAY, still counts */
+	if (status <
+	    0) { /* POLLERR; libuv calls it EBADF. What came before it, such as GOAWAY, still counts */
 		struct err e;
 		on_readable(l);
 		err_set(&e, "link", ECONNRESET, "the connection broke");
@@ -525,7 +538,8 @@ static void on_timer(uv_timer_t *h)
 		return;
 	}
 	if (l->pinged_ms) {
-		err_set(&e, "link", ETIMEDOUT, "the agent has been silent for %d ms", LINK_PING_MS + LINK_SILENCE_MS);
+		err_set(&e, "link", ETIMEDOUT, "the agent has been silent for %d ms",
+			LINK_PING_MS + LINK_SILENCE_MS);
 		down(l, &e);
 		return;
 	}
@@ -554,8 +568,8 @@ static void down(struct link *l, const struct err *why)
 	if (l->state == LINK_DOWN)
 		return;
 	/* A last word, such as GOAWAY, if the socket takes it. */
-	if (l->out_start < l->out_end && send(l->fd, l->out + l->out_start, l->out_end - l->out_start,
-					      MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (l->out_start < l->out_end &&
+	    send(l->fd, l->out + l->out_start, l->out_end - l->out_start, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		l->out_end = l->out_start;
 	stop(l);
 	struct err copy = *why;
@@ -592,7 +606,8 @@ static int dial(const char *path, struct err *e)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof to.sun_path)
-		return err_set(e, "link", ENAMETOOLONG, "socket path %s is over %zu bytes", path, sizeof to.sun_path - 1);
+		return err_set(e, "link", ENAMETOOLONG, "socket path %s is over %zu bytes", path,
+			       sizeof to.sun_path - 1);
 	strcpy(to.sun_path, path);
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)

@@ -30,8 +30,8 @@ static void budget_free(void *arg, void *p)
 	free(p);
 }
 
-ProtobufCMessage *unpack_bounded(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len, size_t max,
-				 struct err *e)
+ProtobufCMessage *unpack_bounded(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len,
+				 size_t max, struct err *e)
 {
 	struct budget budget = {.left = max};
 	ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};

@@ -1,4 +1,5 @@
-/* Executions, sessions and readers against a scripted agent on the same loop, with the real store and real logs. */
+/* Executions, sessions and readers against a scripted agent on the same loop, with the real store and real
+ * logs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -298,13 +299,13 @@ static void turns(unsigned n)
 }
 
 /* Runs both sides until cond holds, for 5 s of wall time at most. */
-#define until(cond)                                                                                                    \
-	do {                                                                                                           \
-		for (int turn_ = 0; !(cond); turn_++) {                                                                \
-			assert_true(turn_ < 25000);                                                                    \
-			turns(1);                                                                                      \
-			usleep(200);                                                                                   \
-		}                                                                                                      \
+#define until(cond)                                     \
+	do {                                            \
+		for (int turn_ = 0; !(cond); turn_++) { \
+			assert_true(turn_ < 25000);     \
+			turns(1);                       \
+			usleep(200);                    \
+		}                                       \
 	} while (0)
 
 static uint64_t log_limit, retention_ms;
@@ -316,8 +317,12 @@ static void tenond_start(void)
 	snprintf(path, sizeof path, "%s/tenon.db", dir);
 	assert_int_equal(store_open(&store, &loop, path, &e), 0);
 	epoch += UINT64_C(1) << 32;
-	struct executions_config c = {.loop = &loop, .store = store, .state_dir = dir, .host_epoch = epoch,
-				      .log_limit = log_limit, .retention_ms = retention_ms};
+	struct executions_config c = {.loop = &loop,
+				      .store = store,
+				      .state_dir = dir,
+				      .host_epoch = epoch,
+				      .log_limit = log_limit,
+				      .retention_ms = retention_ms};
 	assert_int_equal(executions_create(&xs, &c, &e), 0);
 	struct session_config s = {.executions = xs, .box_id = "box", .socket_path = socket_path};
 	assert_int_equal(session_create(&session, &s, &e), 0);
@@ -547,11 +552,21 @@ static void test_lies_end_the_link_and_nothing_else(void **state)
 	for (int lie = 0; lie < 6; lie++) {
 		unsigned hellos = agent.hellos;
 		switch (lie) {
-		case 0: say_data(1, 1, "hole", 4); break;
-		case 1: say_data(1, agent.limit[1] - 1, "xx", 2); break;
-		case 2: say_eof(1, 5); break;
-		case 3: say_exit(0, 0, UINT64_C(1) << 62, 0); break;
-		case 4: say_eof(0, 5); break;
+		case 0:
+			say_data(1, 1, "hole", 4);
+			break;
+		case 1:
+			say_data(1, agent.limit[1] - 1, "xx", 2);
+			break;
+		case 2:
+			say_eof(1, 5);
+			break;
+		case 3:
+			say_exit(0, 0, UINT64_C(1) << 62, 0);
+			break;
+		case 4:
+			say_eof(0, 5);
+			break;
 		case 5:
 			for (uint64_t at = 0; at <= agent.limit[1] && agent.fd >= 0; at += sizeof block)
 				say_data(2, at, block, sizeof block);

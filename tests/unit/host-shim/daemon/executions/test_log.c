@@ -106,13 +106,32 @@ static size_t small_log(uint64_t *ends, struct log_point *points)
 	uint64_t size = LOG_SEGMENT_HEADER;
 	for (int i = 0; i < 7; i++) {
 		switch (i) {
-		case 0: log_put_data(l, 1, (const uint8_t *)"hello\n", 6); size += 6; break;
-		case 1: log_put_data(l, 2, (const uint8_t *)"error\n", 6); size += 6; break;
-		case 2: log_put_gap(l, 1, 1000); size += 8; break;
-		case 3: log_put_data(l, 1, (const uint8_t *)"x", 1); size += 1; break;
-		case 4: log_put_exit(l, (const uint8_t *)"\x08\x01", 2); size += 2; break;
-		case 5: log_put_eof(l, 1); break;
-		case 6: log_put_eof(l, 2); break;
+		case 0:
+			log_put_data(l, 1, (const uint8_t *)"hello\n", 6);
+			size += 6;
+			break;
+		case 1:
+			log_put_data(l, 2, (const uint8_t *)"error\n", 6);
+			size += 6;
+			break;
+		case 2:
+			log_put_gap(l, 1, 1000);
+			size += 8;
+			break;
+		case 3:
+			log_put_data(l, 1, (const uint8_t *)"x", 1);
+			size += 1;
+			break;
+		case 4:
+			log_put_exit(l, (const uint8_t *)"\x08\x01", 2);
+			size += 2;
+			break;
+		case 5:
+			log_put_eof(l, 1);
+			break;
+		case 6:
+			log_put_eof(l, 2);
+			break;
 		}
 		size += LOG_RECORD_HEADER;
 		ends[n] = size;

@@ -112,8 +112,12 @@ static void spin(void)
 
 static void dial(unsigned port)
 {
-	struct link_config c = {
-		.loop = &loop, .socket_path = path, .port = port, .host_epoch = 7, .up = on_up, .down = on_down};
+	struct link_config c = {.loop = &loop,
+				.socket_path = path,
+				.port = port,
+				.host_epoch = 7,
+				.up = on_up,
+				.down = on_down};
 	assert_int_equal(link_create(&l, &c, NULL), 0);
 	peer = accept(listener, NULL, NULL);
 	assert_true(peer >= 0);
@@ -224,8 +228,9 @@ static void test_greeting_and_hello_byte_by_byte(void **state)
 
 static void test_wrong_greetings(void **state)
 {
-	const char *const wrong[] = {"NO\n", "OK\n", "OKAY 1\n",
-				     "OK 11111111111111111111111111111111111111111111111111111111111111111111111"};
+	const char *const wrong[] = {
+		"NO\n", "OK\n", "OKAY 1\n",
+		"OK 11111111111111111111111111111111111111111111111111111111111111111111111"};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		dial(1000);
 		say(wrong[i], strlen(wrong[i]));
@@ -276,28 +281,28 @@ static void test_malformed_frames(void **state)
 		uint32_t stream, len;
 		uint64_t a, b;
 	} bad[] = {
-		{FRAME_HELLO, 0, 0, 8, 0, 0},           /* a second HELLO */
-		{FRAME_REQ, 0, 1, 2, 0, 0},             /* the agent asks nothing */
-		{FRAME_DATA, 0, 1, 9, 0, 0},            /* stdin is ours */
-		{FRAME_DATA, 3, 1, 9, 0, 0},            /* channel 3 */
-		{FRAME_DATA, 1, 1, 8, 0, 0},            /* no byte */
-		{FRAME_DATA, 1, 3, 9, 0, 0},            /* never opened */
-		{FRAME_DATA, 1, 2, 9, 0, 0},            /* even */
-		{FRAME_DATA, 1, 1, 9, UINT64_MAX, 0},   /* beyond 2^62 */
-		{FRAME_DATA, 0x11, 1, 9, 0, 0},         /* a flag that is none */
-		{FRAME_CREDIT, 1, 1, 16, 0, 0},         /* credit for what it sends itself */
+		{FRAME_HELLO, 0, 0, 8, 0, 0},         /* a second HELLO */
+		{FRAME_REQ, 0, 1, 2, 0, 0},           /* the agent asks nothing */
+		{FRAME_DATA, 0, 1, 9, 0, 0},          /* stdin is ours */
+		{FRAME_DATA, 3, 1, 9, 0, 0},          /* channel 3 */
+		{FRAME_DATA, 1, 1, 8, 0, 0},          /* no byte */
+		{FRAME_DATA, 1, 3, 9, 0, 0},          /* never opened */
+		{FRAME_DATA, 1, 2, 9, 0, 0},          /* even */
+		{FRAME_DATA, 1, 1, 9, UINT64_MAX, 0}, /* beyond 2^62 */
+		{FRAME_DATA, 0x11, 1, 9, 0, 0},       /* a flag that is none */
+		{FRAME_CREDIT, 1, 1, 16, 0, 0},       /* credit for what it sends itself */
 		{FRAME_CREDIT, 0, 1, 16, 5, 4},
 		{FRAME_CREDIT, 0, 1, 15, 0, 0},
 		{FRAME_GAP, 1, 1, 16, 4, 4},
 		{FRAME_GAP, 0, 1, 16, 0, 4},
 		{FRAME_EOF, 1, 1, 9, 0, 0},
-		{FRAME_RSP, 0, 1, 0, 0, 0},             /* a second answer */
-		{FRAME_RSP, 0x40, 1, 0, 0, 0},          /* an empty piece */
-		{FRAME_EVENT, 0, 1, 4, UINT64_MAX, 0},  /* not a message */
+		{FRAME_RSP, 0, 1, 0, 0, 0},            /* a second answer */
+		{FRAME_RSP, 0x40, 1, 0, 0, 0},         /* an empty piece */
+		{FRAME_EVENT, 0, 1, 4, UINT64_MAX, 0}, /* not a message */
 		{FRAME_RESET, 0, 0, 0, 0, 0},
 		{FRAME_PING, 0, 0, 7, 0, 0},
 		{0, 0, 0, 0, 0, 0},
-		{99, 0, 0, 0, 0, 0},                    /* unknown, and not optional */
+		{99, 0, 0, 0, 0, 0}, /* unknown, and not optional */
 		{FRAME_DATA, 1, 1, FRAME_PAYLOAD_MAX + 1, 0, 0},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -307,8 +312,10 @@ static void test_malformed_frames(void **state)
 		wire_put_u64(payload, bad[i].a);
 		wire_put_u64(payload + 8, bad[i].b);
 		uint8_t header[FRAME_HEADER_SIZE];
-		frame_put_header(header, &(struct frame){
-						 .len = bad[i].len, .stream = bad[i].stream, .type = bad[i].type, .flags = bad[i].flags});
+		frame_put_header(header, &(struct frame){.len = bad[i].len,
+							 .stream = bad[i].stream,
+							 .type = bad[i].type,
+							 .flags = bad[i].flags});
 		say(header, sizeof header);
 		say(payload, bad[i].len < 16 ? bad[i].len : 16);
 		spin();
@@ -404,8 +411,8 @@ static void test_reset_and_goaway(void **state)
 	assert_int_equal(down_why.errnum, ESTALE);
 }
 
-/* Silence is found by the loop's clock, which the test turns on by waiting; 20 s would be long, so the peer stops reading
- * instead: what is queued for it is bounded. */
+/* Silence is found by the loop's clock, which the test turns on by waiting; 20 s would be long, so the peer
+ * stops reading instead: what is queued for it is bounded. */
 static void test_a_peer_that_does_not_read(void **state)
 {
 	(void)state;
