@@ -1,0 +1,103 @@
+#include "schema.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "sql.h"
+
+/* Entry n takes version n to n+1 (PRAGMA user_version). An entry that was released is never edited. */
+static const char *const steps[] = {
+	/* Text that a person or a guest chose is kept as it came; JSON columns hold what jansson printed. */
+	"CREATE TABLE meta ("
+	"	key TEXT PRIMARY KEY,"
+	"	value"
+	") WITHOUT ROWID;"
+
+	"CREATE TABLE boxes ("
+	"	id TEXT PRIMARY KEY,"
+	"	name TEXT UNIQUE,"
+	"	image TEXT NOT NULL,"
+	"	cpus INTEGER NOT NULL,"
+	"	memory_mib INTEGER NOT NULL,"
+	"	disk_size_gb INTEGER NOT NULL,"
+	"	env TEXT NOT NULL,"       /* JSON array of NAME=value */
+	"	labels TEXT NOT NULL,"    /* JSON object */
+	"	working_dir TEXT,"
+	"	auto_remove INTEGER NOT NULL,"
+	"	auto_stop INTEGER NOT NULL,"
+	"	auto_delete INTEGER NOT NULL,"
+	"	auto_resume INTEGER NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	updated_ms INTEGER NOT NULL,"
+	"	status TEXT NOT NULL,"    /* boxes/state.c names them */
+	"	error TEXT NOT NULL,"
+	"	boot_ms INTEGER NOT NULL,"
+	"	vmm_pid INTEGER NOT NULL,"   /* 0: no tenon-vmm was started since the last end */
+	"	vmm_ticks INTEGER NOT NULL," /* /proc/pid/stat field 22 */
+	"	vmm_boot TEXT NOT NULL"      /* the host's boot id: pids and ticks mean nothing in another */
+	");"
+
+	"CREATE TABLE executions ("
+	"	id TEXT PRIMARY KEY,"        /* 32 hex digits */
+	"	box_id TEXT NOT NULL,"
+	"	boot_id BLOB NOT NULL,"      /* of the boot it was started in */
+	"	status TEXT NOT NULL,"       /* executions/rows.c names them */
+	"	kill INTEGER NOT NULL,"      /* asked for */
+	"	drained INTEGER NOT NULL,"   /* the agent has no more of it */
+	"	exit_code INTEGER NOT NULL,"
+	"	has_exit INTEGER NOT NULL,"
+	"	reason TEXT NOT NULL,"
+	"	spec BLOB,"                  /* the packed Exec; NULL once reaped */
+	"	started_ms INTEGER NOT NULL,"
+	"	ended_ms INTEGER NOT NULL,"
+	"	duration_ms INTEGER NOT NULL,"
+	"	finish INTEGER NOT NULL,"    /* log position at which readers get the exit */
+	"	log_bytes INTEGER NOT NULL," /* on disk, at the end */
+	"	seen INTEGER NOT NULL,"      /* log position that an attached client has confirmed */
+	"	reaped_ms INTEGER NOT NULL"
+	") WITHOUT ROWID;"
+	"CREATE INDEX executions_box ON executions (box_id);",
+};
+
+#define NEWEST ((int)(sizeof steps / sizeof *steps))
+
+static int version_of(sqlite3 *db, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db, "PRAGMA user_version", &s, e);
+	if (r < 0)
+		return r;
+	r = sql_step(db, s, e);
+	return r < 0 ? r : sqlite3_column_int(s, 0);
+}
+
+static int take_step(sqlite3 *db, int version, struct err *e)
+{
+	char stamp[64];
+	snprintf(stamp, sizeof stamp, "PRAGMA user_version = %d", version + 1);
+
+	int r = sql_exec(db, "BEGIN IMMEDIATE", e);
+	if (r < 0)
+		return r;
+	r = sql_exec(db, steps[version], e);
+	if (r == 0)
+		r = sql_exec(db, stamp, e);
+	if (r == 0)
+		r = sql_exec(db, "COMMIT", e);
+	if (r < 0)
+		sql_exec(db, "ROLLBACK", NULL);
+	return r;
+}
+
+int schema_migrate(sqlite3 *db, struct err *e)
+{
+	int version = version_of(db, e);
+	if (version > NEWEST)
+		return err_set(e, "database", ENOTSUP, "the state is of version %d, made by a newer tenond; this one knows %d",
+			       version, NEWEST);
+	while (version >= 0 && version < NEWEST) {
+		int r = take_step(db, version, e);
+		version = r < 0 ? r : version + 1;
+	}
+	return version < 0 ? version : 0;
+}

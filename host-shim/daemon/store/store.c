@@ -1,0 +1,299 @@
+#include "store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "proto/cleanup.h"
+#include "schema.h"
+#include "sql.h"
+
+#define BATCH_MAX 256 /* bounds how long the first of a batch waits for its commit */
+
+struct work {
+	STAILQ_ENTRY(work) entry;
+	store_work_fn work;
+	store_done_fn done;
+	void *arg;
+	bool waited; /* store_run's: lives on its stack, is signalled and not queued for the loop */
+	bool finished;
+	int status;
+	struct err err;
+};
+STAILQ_HEAD(work_list, work);
+
+struct store {
+	sqlite3 *db; /* the worker's alone once it runs */
+	pthread_t thread;
+	uv_async_t async;
+
+	pthread_mutex_t mutex; /* over what follows */
+	pthread_cond_t submitted, finished;
+	struct work_list queue, done;
+	bool busy, stopping;
+};
+
+/* ---- the worker ---------------------------------------------------------------------------------- */
+
+static int run_one(struct store *s, struct work *w)
+{
+	w->err = (struct err){0};
+	int r = sql_exec(s->db, "SAVEPOINT work", &w->err);
+	if (r < 0)
+		return r;
+	r = w->work(s->db, w->arg, &w->err);
+	if (r < 0) {
+		if (!w->err.errnum)
+			err_sys(&w->err, "database", -r, "work failed");
+		if (!sqlite3_get_autocommit(s->db))
+			sql_exec(s->db, "ROLLBACK TO work", NULL);
+	}
+	if (!sqlite3_get_autocommit(s->db))
+		sql_exec(s->db, "RELEASE work", NULL);
+	return r < 0 ? r : 0;
+}
+
+static void fail(struct work *w, int status, const struct err *why)
+{
+	w->status = status;
+	w->err = *why;
+}
+
+/* One transaction for the whole batch. SQLite may end it by itself (disk full, out of memory, I/O error): then
+ * nothing of the batch is in, and each is tried again in a transaction of its own. */
+static int run_shared(struct store *s, struct work_list *batch, struct err *e)
+{
+	int r = sql_exec(s->db, "BEGIN IMMEDIATE", e);
+	if (r < 0)
+		return r;
+	struct work *w;
+	STAILQ_FOREACH (w, batch, entry) {
+		w->status = run_one(s, w);
+		if (sqlite3_get_autocommit(s->db)) {
+			*e = w->err;
+			return e->errnum ? -e->errnum : err_set(e, "database", EIO, "the transaction was lost");
+		}
+	}
+	r = sql_exec(s->db, "COMMIT", e);
+	if (r < 0)
+		sql_exec(s->db, "ROLLBACK", NULL);
+	return r;
+}
+
+static void run_batch(struct store *s, struct work_list *batch)
+{
+	struct err why = {0};
+	int r = run_shared(s, batch, &why);
+	if (r == 0)
+		return;
+	struct work *first = STAILQ_FIRST(batch);
+	if (!STAILQ_NEXT(first, entry)) {
+		fail(first, r, &why);
+		return;
+	}
+	struct work_list rest = STAILQ_HEAD_INITIALIZER(rest);
+	STAILQ_CONCAT(&rest, batch);
+	while (!STAILQ_EMPTY(&rest)) {
+		struct work *w = STAILQ_FIRST(&rest);
+		STAILQ_REMOVE_HEAD(&rest, entry);
+		struct work_list alone = STAILQ_HEAD_INITIALIZER(alone);
+		STAILQ_INSERT_TAIL(&alone, w, entry);
+		run_batch(s, &alone);
+		STAILQ_INSERT_TAIL(batch, w, entry);
+	}
+}
+
+static void take_batch(struct store *s, struct work_list *batch)
+{
+	for (int n = 0; n < BATCH_MAX && !STAILQ_EMPTY(&s->queue); n++) {
+		struct work *w = STAILQ_FIRST(&s->queue);
+		STAILQ_REMOVE_HEAD(&s->queue, entry);
+		STAILQ_INSERT_TAIL(batch, w, entry);
+	}
+}
+
+static void hand_back(struct store *s, struct work_list *batch)
+{
+	while (!STAILQ_EMPTY(batch)) {
+		struct work *w = STAILQ_FIRST(batch);
+		STAILQ_REMOVE_HEAD(batch, entry);
+		w->finished = true;
+		if (!w->waited)
+			STAILQ_INSERT_TAIL(&s->done, w, entry);
+	}
+}
+
+static void *worker(void *arg)
+{
+	struct store *s = arg;
+	struct work_list batch = STAILQ_HEAD_INITIALIZER(batch);
+
+	pthread_mutex_lock(&s->mutex);
+	for (;;) {
+		while (STAILQ_EMPTY(&s->queue) && !s->stopping)
+			pthread_cond_wait(&s->submitted, &s->mutex);
+		if (STAILQ_EMPTY(&s->queue))
+			break;
+		take_batch(s, &batch);
+		s->busy = true;
+		pthread_mutex_unlock(&s->mutex);
+		run_batch(s, &batch);
+		pthread_mutex_lock(&s->mutex);
+		hand_back(s, &batch);
+		s->busy = false;
+		pthread_cond_broadcast(&s->finished);
+		uv_async_send(&s->async);
+	}
+	pthread_mutex_unlock(&s->mutex);
+	return NULL;
+}
+
+/* ---- the loop's side ----------------------------------------------------------------------------- */
+
+static void push(struct store *s, struct work *w)
+{
+	pthread_mutex_lock(&s->mutex);
+	STAILQ_INSERT_TAIL(&s->queue, w, entry);
+	pthread_cond_signal(&s->submitted);
+	pthread_mutex_unlock(&s->mutex);
+}
+
+static void deliver(struct store *s)
+{
+	struct work_list done = STAILQ_HEAD_INITIALIZER(done);
+	pthread_mutex_lock(&s->mutex);
+	STAILQ_CONCAT(&done, &s->done);
+	pthread_mutex_unlock(&s->mutex);
+
+	while (!STAILQ_EMPTY(&done)) {
+		struct work *w = STAILQ_FIRST(&done);
+		STAILQ_REMOVE_HEAD(&done, entry);
+		if (w->done)
+			w->done(w->arg, w->status, w->status < 0 ? &w->err : NULL);
+		free(w);
+	}
+}
+
+static void on_async(uv_async_t *async)
+{
+	deliver(async->data);
+}
+
+void store_submit(struct store *s, store_work_fn work, store_done_fn done, void *arg)
+{
+	struct work *w = malloc(sizeof *w);
+	/* Without these bytes nothing that must be committed can be: there is no caller that could go on. */
+	if (!w)
+		abort();
+	*w = (struct work){.work = work, .done = done, .arg = arg};
+	push(s, w);
+}
+
+int store_run(struct store *s, store_work_fn work, void *arg, struct err *e)
+{
+	struct work w = {.work = work, .arg = arg, .waited = true};
+	push(s, &w);
+	pthread_mutex_lock(&s->mutex);
+	while (!w.finished)
+		pthread_cond_wait(&s->finished, &s->mutex);
+	pthread_mutex_unlock(&s->mutex);
+	if (w.status < 0 && e)
+		*e = w.err;
+	return w.status;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static int open_database(sqlite3 **out, const char *path, struct err *e)
+{
+	sqlite3 *db = NULL;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+	int r = 0;
+	if (sqlite3_open_v2(path, &db, flags, NULL) != SQLITE_OK)
+		r = db ? sql_err(db, e, path) : err_sys(e, "database", ENOMEM, "%s", path);
+	if (r == 0) {
+		/* A person's sqlite3 shell may hold the file for a moment. */
+		sqlite3_busy_timeout(db, 5000);
+		r = sql_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON", e);
+	}
+	if (r == 0)
+		r = schema_migrate(db, e);
+	if (r < 0) {
+		sqlite3_close(db);
+		return r;
+	}
+	*out = db;
+	return 0;
+}
+
+static void free_store(uv_handle_t *async)
+{
+	free(async->data);
+}
+
+int store_open(struct store **out, uv_loop_t *loop, const char *path, struct err *e)
+{
+	_cleanup_free_ struct store *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_sys(e, "database", ENOMEM, "store");
+	STAILQ_INIT(&s->queue);
+	STAILQ_INIT(&s->done);
+	pthread_mutex_init(&s->mutex, NULL);
+	pthread_cond_init(&s->submitted, NULL);
+	pthread_cond_init(&s->finished, NULL);
+
+	int r = open_database(&s->db, path, e);
+	if (r < 0)
+		return r;
+	r = uv_async_init(loop, &s->async, on_async);
+	if (r < 0) {
+		sqlite3_close(s->db);
+		return err_sys(e, "database", -r, "uv_async_init");
+	}
+	/* The store alone is no reason to keep the loop running. */
+	uv_unref((uv_handle_t *)&s->async);
+	s->async.data = s;
+	r = pthread_create(&s->thread, NULL, worker, s);
+	if (r != 0) {
+		sqlite3_close(s->db);
+		uv_close((uv_handle_t *)&s->async, free_store);
+		s = NULL;
+		return err_sys(e, "database", r, "starting the store's thread");
+	}
+	*out = steal_ptr(&s);
+	return 0;
+}
+
+/* Done functions may submit more: until neither side has anything left. */
+static void drain(struct store *s)
+{
+	bool idle;
+	do {
+		pthread_mutex_lock(&s->mutex);
+		while (s->busy || !STAILQ_EMPTY(&s->queue))
+			pthread_cond_wait(&s->finished, &s->mutex);
+		idle = STAILQ_EMPTY(&s->done);
+		pthread_mutex_unlock(&s->mutex);
+		deliver(s);
+	} while (!idle);
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	drain(s);
+	pthread_mutex_lock(&s->mutex);
+	s->stopping = true;
+	pthread_cond_signal(&s->submitted);
+	pthread_mutex_unlock(&s->mutex);
+	pthread_join(s->thread, NULL);
+
+	sqlite3_close(s->db);
+	pthread_cond_destroy(&s->finished);
+	pthread_cond_destroy(&s->submitted);
+	pthread_mutex_destroy(&s->mutex);
+	uv_close((uv_handle_t *)&s->async, free_store);
+}
