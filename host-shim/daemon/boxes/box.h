@@ -1,0 +1,107 @@
+/* One box from the inside: for the files of this room only. */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "accel.h"
+#include "box_row.h"
+#include "boxes.h"
+#include "disk.h"
+#include "doorbell.h"
+#include "state.h"
+#include "vmm.h"
+
+/* What somebody waits for. Settled by the first committed status that decides it. */
+enum wish { WISH_RUNNING, WISH_ENDED, WISH_GONE };
+struct waiter {
+	TAILQ_ENTRY(waiter) entry;
+	enum wish wish;
+	box_done_fn done;
+	void *arg;
+};
+TAILQ_HEAD(waiter_list, waiter);
+
+struct box {
+	TAILQ_ENTRY(box) entry;
+	struct boxes *boxes;
+	struct box_row row;   /* life is the newest, committed or on its way */
+	struct box_life told; /* life as committed: all that anybody outside sees */
+	bool listed;          /* its row is committed and not deleted */
+	bool doomed;          /* DELETE was accepted: it will not start again */
+	struct waiter_list waiters;
+	char *state_dir, *run_dir;
+
+	/* While a VM is there, or is being made. */
+	uint64_t asked_ns; /* the start request, for boot_ms */
+	uint64_t run_deadline_ms;
+	bool disk_pending, awaits_accel, configuring;
+	struct disk *disk;
+	struct doorbell *doorbell;
+	struct vmm *vmm;
+	struct session *session;
+	uv_timer_t timer; /* of the step that is on: boot, orderly end, first HELLO after adoption */
+	char why[160];    /* why we end it, if nobody asked; "" else */
+	void (*settled)(void *arg); /* adoption waits for it */
+	void *settled_arg;
+
+	struct process *remover; /* rm -rf of what is left, after the row is gone */
+};
+TAILQ_HEAD(box_list, box);
+
+struct boxes {
+	struct boxes_config config; /* strings owned */
+	struct box_list list;
+	struct accel *accel;
+	const char *accel_result; /* NULL: not known yet */
+	bool closing;
+	unsigned refs; /* the owner, and every commit on its way */
+	unsigned adopting;
+	void (*adopted)(void *arg);
+	void *adopted_arg;
+};
+
+/* ---- boxes.c: the registry ---- */
+
+/* Makes a box of a row, which it takes (also when it fails). NULL: no memory. */
+struct box *box_create(struct boxes *bs, struct box_row *row);
+/* Lets go of the VM, which goes on if it runs, and of whatever else is under way. */
+void box_release(struct box *b);
+/* The same, and drops the box from the registry. Not while a commit of it is on its way. */
+void box_destroy(struct box *b);
+/* For work that is on its way to the store with a box in it. */
+void boxes_ref(struct boxes *bs);
+void boxes_unref(struct boxes *bs);
+
+/* ---- box.c: the state machine ---- */
+
+/* Takes up a box that the database calls running, starting or stopping; settled runs once its fate is committed,
+ * or the agent of one that runs has answered, or has not in time. */
+void box_take_up(struct box *b, void (*settled)(void *arg), void *arg);
+/* The probe has answered: starts that waited for it go on. */
+void box_accel_known(struct box *b);
+/* Tells those who wait for this; f NULL: it came true. */
+void box_tell(struct box *b, enum wish wish, const struct failure *f);
+/* Tells every waiter that tenond ends. */
+void box_abandon(struct box *b);
+
+/* ---- box_configure.c ---- */
+
+/* Sends Configure on the box's session; done(b, failure). */
+int box_configure(struct box *b, session_done_fn done, struct err *e);
+
+/* ---- verdict.c ---- */
+
+/* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the row's
+ * error, with the console's last words. */
+enum box_event box_judge(struct box *b, char *reason, size_t cap);
+
+/* ---- remove.c ---- */
+
+/* Deletes a box without a VM: the row, then its executions, then its directories; tells WISH_GONE. */
+void box_remove(struct box *b);
+/* Removes directories of boxes that no row speaks of: a crash came between a row's end and theirs. */
+void boxes_sweep(struct boxes *bs);
+/* Empties and removes a flat directory of sockets. */
+void remove_run_dir(const char *path);
+
+void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

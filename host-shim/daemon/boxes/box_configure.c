@@ -1,0 +1,52 @@
+/* What the agent is told to become. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "box.h"
+#include "proto/cleanup.h"
+
+#define HOSTNAME_MAX 64
+
+int box_configure(struct box *b, session_done_fn done, struct err *e)
+{
+	char seed[64];
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	ssize_t seeded = getrandom(seed, sizeof seed, 0);
+
+	Tenon__Device lower = TENON__DEVICE__INIT, upper = TENON__DEVICE__INIT;
+	lower.name = (ProtobufCBinaryData){3, (uint8_t *)"vda"};
+	lower.fstype = (ProtobufCBinaryData){8, (uint8_t *)"squashfs"};
+	upper.name = (ProtobufCBinaryData){3, (uint8_t *)"vdb"};
+	upper.fstype = (ProtobufCBinaryData){4, (uint8_t *)"ext4"};
+	Tenon__OverlayRoot overlay = TENON__OVERLAY_ROOT__INIT;
+	overlay.lower = &lower;
+	overlay.upper = &upper;
+	Tenon__Root root = TENON__ROOT__INIT;
+	root.kind_case = TENON__ROOT__KIND_OVERLAY;
+	root.overlay = &overlay;
+
+	size_t n_env = 0;
+	while (b->row.env[n_env])
+		n_env++;
+	_cleanup_free_ ProtobufCBinaryData *env = calloc(n_env + 1, sizeof *env);
+	for (size_t i = 0; env && i < n_env; i++)
+		env[i] = (ProtobufCBinaryData){strlen(b->row.env[i]), (uint8_t *)b->row.env[i]};
+	if (!env)
+		return err_sys(e, "box", ENOMEM, "environment");
+	const char *name = b->row.name ? b->row.name : b->row.id;
+	Tenon__Configure request = TENON__CONFIGURE__INIT;
+	request.hostname = (ProtobufCBinaryData){strnlen(name, HOSTNAME_MAX), (uint8_t *)name};
+	request.root = &root;
+	request.n_env = n_env;
+	request.env = env;
+	request.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	request.seed = (ProtobufCBinaryData){seeded > 0 ? (size_t)seeded : 0, (uint8_t *)seed};
+
+	/* The boot deadline bounds it from outside; this bound only lets the session go of it in time. */
+	session_configure(b->session, &request, b->boxes->config.boot_deadline_ms, done, b);
+	return 0;
+}

@@ -1,0 +1,90 @@
+/* Running something in a box: it is started first if it has to be, and what was asked is kept until then. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "box.h"
+
+struct pending_exec {
+	struct exec_spec spec; /* strings owned */
+	execution_started_fn done;
+	void *arg;
+};
+
+static void free_list(const char *const *list)
+{
+	for (char *const *s = (char *const *)list; s && *s; s++)
+		free(*s);
+	free((void *)list);
+}
+
+static const char *const *copy_list(const char *const *list, bool *failed)
+{
+	size_t n = 0;
+	while (list && list[n])
+		n++;
+	char **out = list ? calloc(n + 1, sizeof *out) : NULL;
+	*failed |= list && !out;
+	for (size_t i = 0; out && i < n; i++) {
+		out[i] = strdup(list[i]);
+		*failed |= !out[i];
+	}
+	return (const char *const *)out;
+}
+
+static void pending_free(struct pending_exec *p)
+{
+	free_list(p->spec.argv);
+	free_list(p->spec.env);
+	free((void *)p->spec.cwd);
+	free(p);
+}
+
+static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
+{
+	/* The box's environment is in the agent since Configure. */
+	struct exec_spec merged = *spec;
+	if (!merged.cwd)
+		merged.cwd = b->row.working_dir;
+	executions_start(b->session, &merged, done, arg);
+}
+
+static void on_started_for_exec(void *arg, struct box *b, const struct failure *f)
+{
+	struct pending_exec *p = arg;
+	if (f)
+		p->done(p->arg, NULL, f);
+	else
+		start_execution(b, &p->spec, p->done, p->arg);
+	pending_free(p);
+}
+
+void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
+{
+	struct failure f;
+	if (b->row.life.status == BOX_RUNNING && b->told.status == BOX_RUNNING && b->session) {
+		start_execution(b, spec, done, arg);
+		return;
+	}
+	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
+		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+		done(arg, NULL, &f);
+		return;
+	}
+	struct pending_exec *p = malloc(sizeof *p);
+	bool failed = !p;
+	if (p) {
+		*p = (struct pending_exec){.spec = *spec, .done = done, .arg = arg};
+		p->spec.argv = copy_list(spec->argv, &failed);
+		p->spec.env = copy_list(spec->env, &failed);
+		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
+		failed |= spec->cwd && !p->spec.cwd;
+	}
+	if (failed) {
+		if (p)
+			pending_free(p);
+		box_failure(&f, FAIL_EXHAUSTED, "no memory");
+		done(arg, NULL, &f);
+		return;
+	}
+	box_start(b, on_started_for_exec, p);
+}

@@ -1,0 +1,240 @@
+#include "box_row.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "host-shim/daemon/store/sql.h"
+#include "state.h"
+
+#define DEFAULT_IMAGE "tenon/base"
+
+/* ---- in memory ------------------------------------------------------------------------------------ */
+
+static char **copy_list(const char *const *list)
+{
+	size_t n = 0;
+	while (list && list[n])
+		n++;
+	char **out = calloc(n + 1, sizeof *out);
+	for (size_t i = 0; out && i < n; i++)
+		out[i] = strdup(list[i]);
+	return out;
+}
+
+static char *copy(const char *s)
+{
+	return s ? strdup(s) : NULL;
+}
+
+int box_row_init(struct box_row *row, const struct box_spec *spec)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	*row = (struct box_row){
+		.name = copy(spec->name),
+		.image = strdup(spec->image ? spec->image : DEFAULT_IMAGE),
+		.working_dir = copy(spec->working_dir),
+		.labels = strdup(spec->labels_json ? spec->labels_json : "{}"),
+		.env = copy_list(spec->env),
+		.cpus = spec->cpus ? spec->cpus : 1,
+		.memory_mib = spec->memory_mib ? spec->memory_mib : 256,
+		.disk_size_gb = spec->disk_size_gb ? spec->disk_size_gb : 10,
+		.auto_remove = spec->auto_remove,
+		.auto_resume = spec->auto_resume,
+		.auto_stop = spec->auto_stop,
+		.auto_delete = spec->auto_delete,
+		.created_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		.life.status = BOX_CONFIGURED,
+	};
+	row->life.updated_ms = row->created_ms;
+	ulid_make(row->id);
+	bool whole = row->image && row->labels && row->env && (row->name || !spec->name) &&
+		     (row->working_dir || !spec->working_dir);
+	for (size_t i = 0; whole && spec->env && spec->env[i]; i++)
+		whole = row->env[i] != NULL;
+	return whole ? 0 : -ENOMEM;
+}
+
+void box_row_finish(struct box_row *row)
+{
+	for (char **s = row->env; s && *s; s++)
+		free(*s);
+	free(row->env);
+	free(row->name);
+	free(row->image);
+	free(row->working_dir);
+	free(row->labels);
+}
+
+/* ---- in the database ------------------------------------------------------------------------------ */
+
+static char *env_to_json(char *const *env)
+{
+	json_t *list = json_array();
+	/* Any bytes: JSON text cannot hold them all, so each byte beyond ASCII goes as the code point of that number. */
+	for (; list && *env; env++) {
+		size_t len = strlen(*env), n = 0;
+		char *wide = malloc(2 * len + 1);
+		for (size_t i = 0; wide && i < len; i++) {
+			unsigned char c = (unsigned char)(*env)[i];
+			if (c >= 0x80)
+				wide[n++] = (char)(0xc0 | c >> 6);
+			wide[n++] = (char)(c >= 0x80 ? 0x80 | (c & 0x3f) : c);
+		}
+		if (!wide || json_array_append_new(list, json_stringn(wide, n)) < 0) {
+			json_decref(list);
+			list = NULL;
+		}
+		free(wide);
+	}
+	char *text = list ? json_dumps(list, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	json_decref(list);
+	return text;
+}
+
+static char **env_from_json(const char *text)
+{
+	json_t *list = text ? json_loads(text, 0, NULL) : NULL;
+	char **env = calloc(json_array_size(list) + 1, sizeof *env);
+	for (size_t i = 0, n = 0; env && i < json_array_size(list); i++) {
+		const char *wide = json_string_value(json_array_get(list, i));
+		char *out = wide ? malloc(strlen(wide) + 1) : NULL;
+		if (!out)
+			continue;
+		env[n++] = out;
+		for (; *wide; wide++) {
+			unsigned char c = (unsigned char)*wide;
+			if (c >= 0x80 && wide[1])
+				c = (unsigned char)(c << 6 | (*++wide & 0x3f));
+			*out++ = (char)c;
+		}
+		*out = '\0';
+	}
+	json_decref(list);
+	return env;
+}
+
+static void bind_life(sqlite3_stmt *s, const struct box_life *life)
+{
+	sql_bind_text(s, 1, state_name(life->status));
+	sqlite3_bind_int64(s, 2, life->updated_ms);
+	sqlite3_bind_int64(s, 3, (sqlite3_int64)life->boot_ms);
+	sqlite3_bind_int64(s, 4, life->vmm.pid);
+	sqlite3_bind_int64(s, 5, (sqlite3_int64)life->vmm.ticks);
+	sql_bind_text(s, 6, life->vmm.boot);
+	sql_bind_text(s, 7, life->error);
+}
+
+int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db,
+			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, error, id, name, image,"
+			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, auto_resume, auto_stop,"
+			    " auto_delete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			    &s, e);
+	if (r < 0)
+		return r;
+	char *env = env_to_json(row->env);
+	if (!env)
+		return err_sys(e, "database", ENOMEM, "environment");
+	bind_life(s, &row->life);
+	sql_bind_text(s, 8, row->id);
+	sql_bind_text(s, 9, row->name);
+	sql_bind_text(s, 10, row->image);
+	sql_bind_text(s, 11, row->working_dir);
+	sql_bind_text(s, 12, row->labels);
+	sqlite3_bind_text(s, 13, env, -1, free);
+	sqlite3_bind_int64(s, 14, row->cpus);
+	sqlite3_bind_int64(s, 15, row->memory_mib);
+	sqlite3_bind_int64(s, 16, row->disk_size_gb);
+	sqlite3_bind_int(s, 17, row->auto_remove);
+	sqlite3_bind_int(s, 18, row->auto_resume);
+	sqlite3_bind_int64(s, 19, row->auto_stop);
+	sqlite3_bind_int64(s, 20, row->auto_delete);
+	sqlite3_bind_int64(s, 21, row->created_ms);
+	return sql_step(db, s, e);
+}
+
+int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db,
+			    "UPDATE boxes SET status = ?, updated_ms = ?, boot_ms = ?, vmm_pid = ?, vmm_ticks = ?,"
+			    " vmm_boot = ?, error = ? WHERE id = ?",
+			    &s, e);
+	if (r < 0)
+		return r;
+	bind_life(s, life);
+	sql_bind_text(s, 8, id);
+	return sql_step(db, s, e);
+}
+
+int box_row_delete(sqlite3 *db, const char *id, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db, "DELETE FROM boxes WHERE id = ?", &s, e);
+	if (r < 0)
+		return r;
+	sql_bind_text(s, 1, id);
+	return sql_step(db, s, e);
+}
+
+static void copy_column(char *out, size_t cap, sqlite3_stmt *s, int column)
+{
+	const char *text = (const char *)sqlite3_column_text(s, column);
+	snprintf(out, cap, "%s", text ? text : "");
+}
+
+static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
+{
+	*row = (struct box_row){
+		.name = sql_dup_text(s, 1),
+		.image = sql_dup_text(s, 2),
+		.working_dir = sql_dup_text(s, 3),
+		.labels = sql_dup_text(s, 4),
+		.env = env_from_json((const char *)sqlite3_column_text(s, 5)),
+		.cpus = (unsigned)sqlite3_column_int64(s, 6),
+		.memory_mib = (unsigned)sqlite3_column_int64(s, 7),
+		.disk_size_gb = (unsigned)sqlite3_column_int64(s, 8),
+		.auto_remove = sqlite3_column_int(s, 9),
+		.auto_resume = sqlite3_column_int(s, 10),
+		.auto_stop = sqlite3_column_int64(s, 11),
+		.auto_delete = sqlite3_column_int64(s, 12),
+		.created_ms = sqlite3_column_int64(s, 13),
+		.life.updated_ms = sqlite3_column_int64(s, 15),
+		.life.boot_ms = (uint64_t)sqlite3_column_int64(s, 16),
+		.life.vmm.pid = (pid_t)sqlite3_column_int64(s, 17),
+		.life.vmm.ticks = (uint64_t)sqlite3_column_int64(s, 18),
+	};
+	copy_column(row->id, sizeof row->id, s, 0);
+	copy_column(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
+	copy_column(row->life.error, sizeof row->life.error, s, 20);
+	if (!row->image || !row->labels || !row->env)
+		return err_sys(e, "database", ENOMEM, "box %s", row->id);
+	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)
+		return err_set(e, "database", EINVAL, "box %s has a status that this tenond does not know", row->id);
+	return 0;
+}
+
+int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *arg, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db,
+			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove,"
+			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, vmm_pid, vmm_ticks,"
+			    " vmm_boot, error FROM boxes ORDER BY created_ms, rowid",
+			    &s, e);
+	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
+		struct box_row row;
+		r = read_row(s, &row, e);
+		if (r < 0)
+			box_row_finish(&row);
+		else
+			fn(arg, &row);
+	}
+	return r;
+}

@@ -1,0 +1,42 @@
+/* The row of a box: what the database knows of it. These functions are store work; each runs on the store's thread. */
+#pragma once
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "boxes.h"
+#include "process.h"
+#include "ulid.h"
+
+/* What changes during a box's life. */
+struct box_life {
+	enum box_status status;
+	int64_t updated_ms;
+	uint64_t boot_ms;
+	struct process_id vmm; /* tenon-vmm, from before it runs until after it has ended */
+	char error[BOX_ERROR_SIZE]; /* "" unless failed */
+};
+
+struct box_row { /* strings owned; NULL where absent */
+	char id[ULID_LENGTH + 1];
+	char *name, *image, *working_dir;
+	char *labels; /* a JSON object */
+	char **env;   /* NAME=value, NULL-terminated, never NULL itself */
+	unsigned cpus, memory_mib, disk_size_gb;
+	bool auto_remove, auto_resume;
+	int64_t auto_stop, auto_delete;
+	int64_t created_ms;
+	struct box_life life;
+};
+
+/* Copies the spec, with defaults where it is silent. -ENOMEM; *row is finished by the caller in any case. */
+int box_row_init(struct box_row *row, const struct box_spec *spec);
+void box_row_finish(struct box_row *row);
+
+/* -EEXIST if the name is taken. */
+int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e);
+int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, struct err *e);
+int box_row_delete(sqlite3 *db, const char *id, struct err *e);
+/* Calls fn for each row, oldest first; fn takes what the row owns. */
+int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *arg, struct err *e);

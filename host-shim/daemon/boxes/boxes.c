@@ -1,0 +1,336 @@
+/* The registry: every box of this host, oldest first, and the way in and out of it. */
+#include "boxes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "box.h"
+#include "proto/cleanup.h"
+
+#define MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
+#define SOCKET_ROOM 120   /* of sun_path, less the longest "/<box>/vsock.sock_1001" and NUL: checked at start */
+
+/* ---- one box's memory ------------------------------------------------------------------------------ */
+
+static void free_box(uv_handle_t *timer)
+{
+	struct box *b = timer->data;
+	box_row_finish(&b->row);
+	free(b->state_dir);
+	free(b->run_dir);
+	free(b);
+}
+
+struct box *box_create(struct boxes *bs, struct box_row *row)
+{
+	struct box *b = calloc(1, sizeof *b);
+	if (!b) {
+		box_row_finish(row);
+		return NULL;
+	}
+	b->boxes = bs;
+	b->row = *row;
+	b->told = row->life;
+	TAILQ_INIT(&b->waiters);
+	uv_timer_init(bs->config.loop, &b->timer);
+	b->timer.data = b;
+	if (asprintf(&b->state_dir, "%s/boxes/%s", bs->config.state_dir, b->row.id) < 0)
+		b->state_dir = NULL;
+	if (asprintf(&b->run_dir, "%s/%s", bs->config.runtime_dir, b->row.id) < 0)
+		b->run_dir = NULL;
+	if (!b->state_dir || !b->run_dir) {
+		uv_close((uv_handle_t *)&b->timer, free_box);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&bs->list, b, entry);
+	return b;
+}
+
+void box_release(struct box *b)
+{
+	uv_timer_stop(&b->timer);
+	process_destroy(steal_ptr(&b->remover));
+	disk_cancel(steal_ptr(&b->disk));
+	doorbell_destroy(steal_ptr(&b->doorbell));
+	if (b->session)
+		session_destroy(steal_ptr(&b->session), NULL);
+	vmm_destroy(steal_ptr(&b->vmm));
+}
+
+void box_destroy(struct box *b)
+{
+	box_release(b);
+	TAILQ_REMOVE(&b->boxes->list, b, entry);
+	uv_close((uv_handle_t *)&b->timer, free_box);
+}
+
+/* ---- the registry's own ---------------------------------------------------------------------------- */
+
+void boxes_ref(struct boxes *bs)
+{
+	bs->refs++;
+}
+
+void boxes_unref(struct boxes *bs)
+{
+	if (--bs->refs > 0)
+		return;
+	struct box *b;
+	while ((b = TAILQ_FIRST(&bs->list)))
+		box_destroy(b);
+	struct boxes_config *c = &bs->config;
+	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel, c->initrd, c->images_dir,
+				       c->machine};
+	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+		free((void *)strings[i]);
+	free(bs);
+}
+
+static void on_accel(void *arg, const char *result, const char *why)
+{
+	struct boxes *bs = arg;
+	struct box *b, *next;
+	fprintf(stderr, "tenond: boxes run under %s: %s\n", result, why);
+	bs->accel_result = result;
+	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
+		next = TAILQ_NEXT(b, entry);
+		box_accel_known(b);
+	}
+}
+
+static int copy_config(struct boxes_config *out, const struct boxes_config *c)
+{
+	*out = *c;
+	out->state_dir = strdup(c->state_dir);
+	out->runtime_dir = strdup(c->runtime_dir);
+	out->vmm_path = strdup(c->vmm_path);
+	out->kernel = strdup(c->kernel);
+	out->initrd = strdup(c->initrd);
+	out->images_dir = strdup(c->images_dir);
+	out->machine = strdup(c->machine);
+	out->accel = out->host_dir = NULL; /* needed now only */
+	if (!out->boot_deadline_ms)
+		out->boot_deadline_ms = 60000;
+	return out->state_dir && out->runtime_dir && out->vmm_path && out->kernel && out->initrd && out->images_dir &&
+			       out->machine
+		       ? 0
+		       : -ENOMEM;
+}
+
+static int make_dirs(const struct boxes_config *c, struct err *e)
+{
+	_cleanup_free_ char *states = NULL;
+	if (asprintf(&states, "%s/boxes", c->state_dir) < 0)
+		return err_sys(e, "boxes", ENOMEM, "directories");
+	if (mkdir(states, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "boxes", errno, "%s", states);
+	if (strlen(c->runtime_dir) + sizeof "//vsock.sock_1001" + ULID_LENGTH > SOCKET_ROOM - 12)
+		return err_set(e, "boxes", ENAMETOOLONG, "%s is too long a path for sockets", c->runtime_dir);
+	return 0;
+}
+
+struct loading {
+	struct boxes *bs;
+	bool failed;
+};
+
+static void take_row(void *arg, struct box_row *row)
+{
+	struct loading *l = arg;
+	struct box *b = box_create(l->bs, row);
+	l->failed |= !b;
+	if (b)
+		b->listed = true;
+}
+
+static int load(sqlite3 *db, void *arg, struct err *e)
+{
+	struct loading *l = arg;
+	return box_row_each(db, take_row, l, e);
+}
+
+int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e)
+{
+	struct boxes *bs = calloc(1, sizeof *bs);
+	if (!bs)
+		return err_sys(e, "boxes", ENOMEM, "boxes");
+	bs->refs = 1;
+	TAILQ_INIT(&bs->list);
+	struct loading loading = {.bs = bs};
+	int r = copy_config(&bs->config, c);
+	if (r < 0)
+		err_sys(e, "boxes", -r, "boxes");
+	if (r == 0)
+		r = make_dirs(&bs->config, e);
+	/* store_run waits for the store's thread: to make boxes there, of this loop, is as good as to make them here. */
+	if (r == 0)
+		r = store_run(c->store, load, &loading, e);
+	if (r == 0 && loading.failed)
+		r = err_sys(e, "boxes", ENOMEM, "loading boxes");
+	if (r == 0 && strcmp(c->accel, "auto") != 0) {
+		bs->accel_result = strcmp(c->accel, "kvm") == 0 ? "kvm" : "tcg";
+	} else if (r == 0) {
+		struct accel_config a = {.loop = c->loop, .kernel = bs->config.kernel,
+					 .cache_dir = c->host_dir, .done = on_accel, .arg = bs};
+		r = accel_probe(&bs->accel, &a, e);
+	}
+	if (r < 0) {
+		boxes_unref(bs);
+		return r;
+	}
+	*out = bs;
+	return 0;
+}
+
+static void on_settled(void *arg)
+{
+	struct boxes *bs = arg;
+	if (--bs->adopting > 0)
+		return;
+	bs->adopted(bs->adopted_arg);
+}
+
+void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg)
+{
+	struct box *b, *next;
+	boxes_sweep(bs);
+	bs->adopted = done;
+	bs->adopted_arg = arg;
+	bs->adopting = 1; /* this loop itself: some settle at once */
+	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
+		next = TAILQ_NEXT(b, entry);
+		if (!state_has_vm(b->row.life.status))
+			continue;
+		bs->adopting++;
+		box_take_up(b, on_settled, bs);
+	}
+	on_settled(bs);
+}
+
+void boxes_destroy(struct boxes *bs)
+{
+	struct box *b;
+	if (!bs)
+		return;
+	bs->closing = true;
+	accel_destroy(bs->accel);
+	TAILQ_FOREACH (b, &bs->list, entry) {
+		box_abandon(b);
+		box_release(b);
+	}
+	boxes_unref(bs);
+}
+
+/* ---- in and out ------------------------------------------------------------------------------------ */
+
+struct box *boxes_find(struct boxes *bs, const char *id_or_name)
+{
+	struct box *b, *named = NULL;
+	TAILQ_FOREACH (b, &bs->list, entry) {
+		if (!b->listed)
+			continue;
+		if (strcmp(b->row.id, id_or_name) == 0)
+			return b;
+		if (b->row.name && strcmp(b->row.name, id_or_name) == 0)
+			named = b;
+	}
+	return named;
+}
+
+void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg)
+{
+	struct box *b, *next;
+	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
+		next = TAILQ_NEXT(b, entry);
+		if (b->listed)
+			fn(arg, b);
+	}
+}
+
+struct addition {
+	struct box *box;
+	box_done_fn done;
+	void *arg;
+};
+
+static int insert_row(sqlite3 *db, void *arg, struct err *e)
+{
+	const struct addition *a = arg;
+	return box_row_insert(db, &a->box->row, e);
+}
+
+static void on_inserted(void *arg, int status, const struct err *e)
+{
+	struct addition *a = arg;
+	struct box *b = a->box;
+	struct boxes *bs = b->boxes;
+	struct failure f;
+	if (bs->closing) {
+		box_failure(&f, FAIL_UNAVAILABLE, "tenond is ending");
+		a->done(a->arg, NULL, &f);
+	} else if (status < 0) {
+		if (status == -EEXIST)
+			box_failure(&f, FAIL_EXISTS, "a box named %s exists", b->row.name);
+		else
+			box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		a->done(a->arg, NULL, &f);
+		box_destroy(b);
+	} else {
+		b->listed = true;
+		a->done(a->arg, b, NULL);
+	}
+	free(a);
+	boxes_unref(bs);
+}
+
+static bool is_taken(const struct boxes *bs, const char *name)
+{
+	const struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
+			return true;
+	return false;
+}
+
+/* What only this room can say of a spec. */
+static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
+{
+	if (spec->image && strcmp(spec->image, "tenon/base") != 0 && strcmp(spec->image, "tenon/base:latest") != 0)
+		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base", spec->image);
+	else if (spec->memory_mib && spec->memory_mib < MEMORY_MIN_MIB)
+		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", MEMORY_MIN_MIB);
+	else if (spec->name && is_taken(bs, spec->name))
+		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
+	else
+		return true;
+	return false;
+}
+
+void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg)
+{
+	struct failure f;
+	struct box_row row;
+	if (!check_spec(bs, spec, &f)) {
+		done(arg, NULL, &f);
+		return;
+	}
+	struct addition *a = malloc(sizeof *a);
+	int r = box_row_init(&row, spec);
+	struct box *b = NULL;
+	if (a && r == 0)
+		b = box_create(bs, &row);
+	else
+		box_row_finish(&row);
+	if (!b) {
+		free(a);
+		box_failure(&f, FAIL_EXHAUSTED, "no memory");
+		done(arg, NULL, &f);
+		return;
+	}
+	*a = (struct addition){.box = b, .done = done, .arg = arg};
+	boxes_ref(bs);
+	store_submit(bs->config.store, insert_row, on_inserted, a);
+}

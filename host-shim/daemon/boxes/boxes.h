@@ -1,0 +1,79 @@
+/* Boxes: one state machine each, one writer (the loop thread), every transition committed before its effect is reported.
+ *
+ *   configured → starting* → running ↔ stopping → stopped; failed from any; (paused, suspended: later issues)
+ *   (* "starting" is internal; REST shows configured until it runs, as BoxLite has no such word)
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "host-shim/daemon/executions/executions.h"
+#include "host-shim/daemon/store/store.h"
+
+struct boxes;
+struct box;
+
+enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_STOPPED, BOX_FAILED };
+
+struct box_spec { /* what create says; strings borrowed, NULL means absent; already validated for type and range by rest/ */
+	const char *name;  /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
+	const char *image; /* "tenon/base" (also "tenon/base:latest"); others FAIL_UNSUPPORTED … image not here */
+	unsigned cpus;     /* 1–255, default 1 */
+	unsigned memory_mib; /* default 256; at least 96 */
+	unsigned disk_size_gb; /* default 10 */
+	const char *const *env; /* NAME=value, NULL-terminated */
+	const char *working_dir;
+	bool auto_remove;
+	int64_t auto_stop, auto_delete; /* seconds; stored and shown; acting on them is a later issue */
+	bool auto_resume;
+	const char *labels_json; /* object of strings, or NULL */
+};
+#define BOX_ERROR_SIZE 576 /* a reason and 400 bytes of console */
+
+struct box_info { /* valid until the next call on this box */
+	const char *id, *name, *image, *labels_json, *working_dir;
+	enum box_status status;
+	unsigned cpus, memory_mib, disk_size_gb;
+	int64_t auto_stop, auto_delete;
+	bool auto_resume, auto_remove;
+	int64_t created_ms, updated_ms;
+	int pid;             /* QEMU's, 0 if not running */
+	char error[BOX_ERROR_SIZE]; /* failed: why, with the end of the console */
+	uint64_t boot_ms;    /* start request → agent configured, of the latest start; 0 if none */
+	unsigned executions; /* running ones */
+};
+
+struct boxes_config {
+	uv_loop_t *loop;
+	struct store *store;
+	struct executions *executions;
+	const char *state_dir, *runtime_dir; /* both exist; runtime_dir is short and ours alone */
+	const char *host_dir; /* facts about this host, void after its reboot: whether KVM works */
+	const char *vmm_path;     /* tenon-vmm beside tenond's own binary by default */
+	const char *kernel, *initrd, *images_dir; /* images_dir has base.squashfs and upper.ext4 */
+	const char *accel;   /* "auto", "kvm", "tcg" */
+	const char *machine;      /* "q35" */
+	unsigned boot_deadline_ms; /* default 60000 */
+};
+int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e);
+/* Loads rows and adopts what still runs. done once all are settled: then tenond may say it is ready. */
+void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg);
+/* tenond ends: VMs go on. */
+void boxes_destroy(struct boxes *bs);
+
+typedef void (*box_done_fn)(void *arg, struct box *b, const struct failure *f); /* exactly one of b, f… except delete: b NULL */
+void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg);
+struct box *boxes_find(struct boxes *bs, const char *id_or_name);
+/* All boxes, oldest first: calls fn for each. */
+void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg);
+void box_get_info(struct box *b, struct box_info *out);
+/* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail. */
+void box_start(struct box *b, box_done_fn done, void *arg);
+/* Orderly: agent Shutdown with grace, then tenon-vmm Stop. Idempotent on stopped. */
+void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg);
+/* Without force FAIL_CONFLICT while running; with force ends the VM first. Removes disk, logs, rows. */
+void box_delete(struct box *b, bool force, box_done_fn done, void *arg);
+/* Starts the box if it is not running, merges box env and working_dir under spec's, then executions_start. */
+void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);
