@@ -16,6 +16,14 @@ void fields_fault(struct fields *f, const char *name, const char *fmt, ...)
 	va_end(ap);
 }
 
+void fields_refuse(struct fields *f, const char *name, const char *why)
+{
+	if (f->problem[0])
+		return;
+	fields_fault(f, name, "%s", why);
+	f->unsupported = true;
+}
+
 void fields_open(struct fields *f, json_t *object, const char *prefix)
 {
 	*f = (struct fields){.object = object, .left = json_copy(object), .prefix = prefix};
@@ -46,6 +54,7 @@ void fields_close(struct fields *parent, struct fields *child)
 	if (!fields_done(child) && !parent->problem[0]) {
 		memcpy(parent->field, child->field, sizeof parent->field);
 		memcpy(parent->problem, child->problem, sizeof parent->problem);
+		parent->unsupported = child->unsupported;
 	}
 	json_decref(child->left);
 	child->left = NULL;
@@ -171,4 +180,11 @@ json_t *fields_array(struct fields *f, const char *name)
 		return NULL;
 	}
 	return v;
+}
+
+void fields_choice(struct fields *f, const char *name, const char *one, const char *other)
+{
+	const char *s = fields_string(f, name, 0, SIZE_MAX);
+	if (s && strcmp(s, one) != 0 && strcmp(s, other) != 0)
+		fields_fault(f, name, "must be \"%s\" or \"%s\"", one, other);
 }

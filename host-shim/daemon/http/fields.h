@@ -12,6 +12,7 @@ struct fields {
 	const char *prefix; /* of names in messages: "network." */
 	char field[96];	    /* the member at fault, "" for the text as a whole */
 	char problem[256];  /* one sentence for people; "" while all is well */
+	bool unsupported;   /* the member is right, but this server does not do it */
 };
 
 /* Parses text. An empty text is an empty object. What is wrong shows in f->problem; the reading calls below are safe
@@ -33,7 +34,11 @@ int64_t fields_int(struct fields *f, const char *name, int64_t min, int64_t max,
 double fields_number(struct fields *f, const char *name, double min, double max, double fallback);
 json_t *fields_object(struct fields *f, const char *name);
 json_t *fields_array(struct fields *f, const char *name);
+/* A string that must be one of two. */
+void fields_choice(struct fields *f, const char *name, const char *one, const char *other);
 /* Any type; counts as asked for. */
 json_t *fields_any(struct fields *f, const char *name);
 /* Records a problem of a member, unless there is one already. */
 void fields_fault(struct fields *f, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The same with `unsupported`. */
+void fields_refuse(struct fields *f, const char *name, const char *why);

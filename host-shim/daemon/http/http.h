@@ -112,7 +112,9 @@ struct sse_source {
 /* Replies 200 and streams. A comment goes out every 15 s of silence. source and arg live until closed. */
 void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg);
 void sse_wake(struct sse *s);
-/* Largest payload that one sse_put_data can take now; 0: full, return true and be called again. */
+/* Largest payload that one sse_put_data can take now. Below SSE_ROOM_MIN: return true and be called again. Above it
+ * there is also room for one small sse_put_json. */
+#define SSE_ROOM_MIN 1024
 size_t sse_room(const struct sse *s);
 /* event: name, id: position, data: {"data":"<base64>"}. len at most sse_room. */
 void sse_put_data(struct sse *s, const char *name, uint64_t position, const uint8_t *data, size_t len);

@@ -42,6 +42,9 @@ static ssize_t on_room(void *cls, uint64_t position, char *buf, size_t max)
 	struct sse *s = cls;
 	if (s->last)
 		return MHD_CONTENT_READER_END_OF_STREAM;
+	/* MHD lends what the request's head has left of the connection's memory: with a huge head, too little. */
+	if (max < SSE_ROOM_MIN + OVERHEAD)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
 	s->at = buf;
 	s->room = max;
 	do {
