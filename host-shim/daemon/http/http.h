@@ -127,7 +127,8 @@ struct ws_handler {
 	void (*open)(void *arg, struct ws *w); /* upgraded: from now on w may be used */
 	/* One whole message, at most WS_MESSAGE_MAX; data is valid during the call. */
 	void (*message)(void *arg, bool text, const uint8_t *data, size_t len);
-	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once and every 15 s. */
+	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every 15 s and after
+	 * ws_ping, each time when every message before it has been written to the socket. */
 	size_t (*ping)(void *arg, uint8_t buf[125]);
 	void (*pong)(void *arg, const uint8_t *data, size_t len);
 	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */
@@ -144,7 +145,7 @@ void http_reply_ws(struct http_request *r, const struct ws_handler *handler, voi
 /* Queues a message; copies. A writer stops at WS_QUEUE_HIGH queued bytes and goes on when drained is called. */
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
 void ws_send_json(struct ws *w, json_t *object); /* takes object */
-void ws_ping(struct ws *w); /* now, with what handler->ping says */
+void ws_ping(struct ws *w); /* soon, behind what is queued */
 size_t ws_queued(const struct ws *w);
 void ws_pause(struct ws *w, bool paused); /* stop reading: backpressure towards the client */
 /* Sends what is queued and a close frame, then closes; the client has 5 s to answer. No message is delivered after it. */

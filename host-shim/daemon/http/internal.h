@@ -27,6 +27,7 @@ struct http_server {
 	struct ws *sockets;
 	bool accepting_unix;  /* for the connection that MHD_add_connection is making */
 	unsigned connections;
+	bool kicked; /* server_kick was called since the last MHD_run */
 };
 
 struct header {
@@ -68,6 +69,8 @@ struct http_request {
 
 /* server.c */
 enum deadline { DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_BODY, DEADLINE_REPLY, DEADLINE_IDLE };
+/* MHD has something to do that its epoll fd does not show (a resumed connection, a closed upgrade): run it soon. */
+void server_kick(struct http_server *s);
 void connection_expect(struct connection *c, enum deadline d);
 
 /* request.c: MHD's callbacks, cls is the server */

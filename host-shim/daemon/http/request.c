@@ -308,6 +308,7 @@ void request_resume(struct http_request *r)
 		return;
 	r->suspended = false;
 	MHD_resume_connection(r->mhd);
+	server_kick(r->server);
 }
 
 void request_answer(struct http_request *r, unsigned status, struct MHD_Response *response)

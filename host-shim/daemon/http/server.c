@@ -29,35 +29,38 @@ struct listener {
 
 /* ---- MHD on the loop ---- */
 
-static void pump(struct http_server *s)
+static void on_mhd_timer(uv_timer_t *t);
+
+static void run(struct http_server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
 	enum MHD_Result waits = MHD_NO;
 	/* MHD's epoll is edge-triggered: what it has not finished shows only in its timeout. The rounds are bounded so
 	 * that one fast stream does not own the loop. */
 	for (int round = 0; round < PUMP_ROUNDS; round++) {
+		s->kicked = false;
 		MHD_run(s->mhd);
 		waits = MHD_get_timeout(s->mhd, &ms);
-		if (waits == MHD_NO || ms > 0)
+		if (!s->kicked && (waits == MHD_NO || ms > 0))
 			break;
 	}
+	if (s->kicked)
+		return; /* by the last round: the timer is set */
 	if (waits == MHD_NO)
 		uv_timer_stop(s->timer);
-}
-
-static void on_mhd_timer(uv_timer_t *t);
-
-static void run(struct http_server *s)
-{
-	pump(s);
-	MHD_UNSIGNED_LONG_LONG ms;
-	if (MHD_get_timeout(s->mhd, &ms) == MHD_YES)
+	else
 		uv_timer_start(s->timer, on_mhd_timer, ms, 0);
 }
 
 static void on_mhd_timer(uv_timer_t *t)
 {
 	run(t->data);
+}
+
+void server_kick(struct http_server *s)
+{
+	s->kicked = true;
+	uv_timer_start(s->timer, on_mhd_timer, 0, 0);
 }
 
 static void on_mhd_ready(uv_poll_t *p, int status, int events)

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,7 +8,7 @@
 #include "internal.h"
 
 #define PING_MS 15000
-#define SILENCE_MS 45000 /* nothing heard from the client for so long: it is gone */
+#define SILENCE_MS 45000 /* nothing came in and nothing went out for so long: the client is gone */
 #define CLOSE_MS 5000	 /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
 
@@ -25,8 +26,13 @@ struct ws {
 	uint8_t *early; /* read by MHD behind the request */
 	size_t early_len, early_at;
 	size_t budget;
-	uint64_t heard_ms;
-	bool paused, was_high, closing, lingering, finished;
+	uint64_t alive_ms; /* when bytes last came in or went out */
+	bool paused, was_high, lingering, finished;
+	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a close ends the
+	 * queue, so both wait here until the queue is empty. */
+	bool ping_due, closing, close_queued;
+	uint16_t close_code;
+	char close_reason[64];
 	/* Of the frame header that is being read: wslay does not look at the mask bit. */
 	uint8_t head[10];
 	unsigned head_len;
@@ -60,6 +66,7 @@ static void finish(struct ws *w)
 		w->next->link = w->link;
 	uv_poll_stop(&w->poll);
 	MHD_upgrade_action(w->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+	server_kick(w->server);
 	w->handler->closed(w->arg);
 	uv_close((uv_handle_t *)&w->timer, timer_closed);
 }
@@ -77,7 +84,8 @@ static void watch(struct ws *w)
 	if (w->lingering || (!w->paused && wslay_event_want_read(w->wslay)))
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
-	if (wslay_event_want_write(w->wslay) || (!w->paused && w->early_at < w->early_len))
+	if (wslay_event_want_write(w->wslay) || (!w->paused && w->early_at < w->early_len) || w->ping_due ||
+	    (w->closing && !w->close_queued))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
 	if (!events)
@@ -142,9 +150,8 @@ static ssize_t on_want_data(wslay_event_context_ptr ctx, uint8_t *buf, size_t le
 		}
 	}
 	if (n > 0 && !all_masked(w, buf, (size_t)n)) {
-		wslay_event_queue_close(ctx, WSLAY_CODE_PROTOCOL_ERROR, (const uint8_t *)"frames must be masked", 21);
 		wslay_event_shutdown_read(ctx);
-		w->closing = true;
+		ws_close(w, WSLAY_CODE_PROTOCOL_ERROR, "frames must be masked");
 		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
 		return -1;
 	}
@@ -153,7 +160,7 @@ static ssize_t on_want_data(wslay_event_context_ptr ctx, uint8_t *buf, size_t le
 		return -1;
 	}
 	w->budget -= (size_t)n;
-	w->heard_ms = uv_now(w->server->config.loop);
+	w->alive_ms = uv_now(w->server->config.loop);
 	return n;
 }
 
@@ -178,6 +185,8 @@ static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, si
 	if (n < 0)
 		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK :
 									      WSLAY_ERR_CALLBACK_FAILURE);
+	else
+		w->alive_ms = uv_now(w->server->config.loop);
 	return n;
 }
 
@@ -210,8 +219,8 @@ void ws_send_json(struct ws *w, json_t *object)
 
 void ws_ping(struct ws *w)
 {
-	uint8_t payload[125];
-	queue(w, WSLAY_PING, payload, w->handler->ping(w->arg, payload));
+	w->ping_due = true;
+	watch(w);
 }
 
 size_t ws_queued(const struct ws *w)
@@ -229,8 +238,9 @@ void ws_close(struct ws *w, uint16_t code, const char *reason)
 {
 	if (w->finished || w->closing)
 		return;
-	wslay_event_queue_close(w->wslay, code, (const uint8_t *)reason, strlen(reason));
 	w->closing = true;
+	w->close_code = code;
+	snprintf(w->close_reason, sizeof w->close_reason, "%s", reason);
 	watch(w);
 }
 
@@ -258,12 +268,32 @@ static void linger(struct ws *w)
 		finish(w);
 }
 
+/* Writes what the socket takes; then, behind the last message, the ping and the close that waited for it. */
+static int send_queued(struct ws *w)
+{
+	if (wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
+		return -EIO;
+	if (wslay_event_want_write(w->wslay))
+		return 0;
+	if (w->ping_due) {
+		uint8_t payload[125];
+		w->ping_due = false;
+		queue(w, WSLAY_PING, payload, w->handler->ping(w->arg, payload));
+	}
+	if (w->closing && !w->close_queued && ws_queued(w) == 0) {
+		w->close_queued = true;
+		wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason,
+					strlen(w->close_reason));
+	}
+	return wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0 ? -EIO : 0;
+}
+
 static void step(struct ws *w)
 {
 	w->budget = READ_BUDGET;
 	if (!w->lingering && wslay_event_want_read(w->wslay) && wslay_event_recv(w->wslay) != 0)
 		return finish(w);
-	if (wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
+	if (send_queued(w) < 0)
 		return finish(w);
 	if (w->was_high && ws_queued(w) < WS_QUEUE_LOW && !w->closing) {
 		w->was_high = false;
@@ -288,8 +318,8 @@ static void on_ping_time(uv_timer_t *t)
 	struct ws *w = t->data;
 	/* A client that we do not listen to cannot be silent. */
 	if (w->paused)
-		w->heard_ms = uv_now(t->loop);
-	if (uv_now(t->loop) - w->heard_ms > SILENCE_MS)
+		w->alive_ms = uv_now(t->loop);
+	if (uv_now(t->loop) - w->alive_ms > SILENCE_MS)
 		return finish(w);
 	ws_ping(w);
 	step(w);
@@ -311,7 +341,7 @@ static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *state, const
 	r->ended = NULL;
 	w->upgrade = upgrade;
 	w->fd = fd;
-	w->heard_ms = uv_now(w->server->config.loop);
+	w->alive_ms = uv_now(w->server->config.loop);
 	if (extra_len && (w->early = malloc(extra_len))) {
 		memcpy(w->early, extra, extra_len);
 		w->early_len = extra_len;

@@ -8,6 +8,7 @@
 /* GET …/attach: an execution over a WebSocket (BOXLITE.md §4). */
 
 #define FRAME_MAX (64u << 10)
+#define HOLD_MS 10000 /* half a code point that is still half by then will not be whole */
 
 struct attach {
 	unsigned holds; /* the socket's, those of signals under way */
@@ -18,8 +19,10 @@ struct attach {
 	/* Our pings carry the log position up to which all was sent; the pong says that it has arrived, and the next
 	 * attach begins there. With half a code point held back the position stays before it. */
 	uint64_t position, pinged;
+	uint64_t held_since; /* loop time */
 	bool ping_out;
-	bool ended; /* the exit is sent: nothing more is read */
+	bool ended; /* the exit is sent: nothing more is read, and somebody else may attach */
+	uv_loop_t *loop;
 	uint8_t frame[FRAME_MAX];
 };
 
@@ -37,8 +40,15 @@ static void send_error(struct attach *a, const char *message)
 
 /* ---- output ---- */
 
+static bool holds_back(const struct attach *a)
+{
+	return a->held[0].len || a->held[1].len;
+}
+
 static void send_data(struct attach *a, int channel, const uint8_t *data, size_t len)
 {
+	if (!holds_back(a))
+		a->held_since = uv_now(a->loop);
 	a->frame[0] = (uint8_t)channel;
 	size_t n = utf8_feed(&a->held[channel - 1], data, len, a->frame + 1);
 	if (n)
@@ -53,6 +63,13 @@ static void flush(struct attach *a, int channel)
 		ws_send(a->ws, false, a->frame, n + 1);
 }
 
+static void end(struct attach *a, uint16_t code, const char *reason)
+{
+	ws_close(a->ws, code, reason);
+	a->ended = true;
+	execution_detach(a->x);
+}
+
 static void send_exit(struct attach *a)
 {
 	struct execution_info i;
@@ -63,8 +80,7 @@ static void send_exit(struct attach *a)
 	if (i.reason[0])
 		json_object_set_new(exit, "reason", json_string(i.reason));
 	ws_send_json(a->ws, exit);
-	ws_close(a->ws, 1000, "");
-	a->ended = true;
+	end(a, 1000, "");
 }
 
 static void pump(struct attach *a)
@@ -86,15 +102,14 @@ static void pump(struct attach *a)
 			return;
 		case READ_ERROR:
 			send_error(a, "the log of this execution cannot be read");
-			ws_close(a->ws, 1011, "log unreadable");
-			a->ended = true;
+			end(a, 1011, "log unreadable");
 			return;
 		case READ_WAIT:
 			if (a->position != a->pinged && !a->ping_out)
 				ws_ping(a->ws);
 			return;
 		}
-		if (!a->held[0].len && !a->held[1].len)
+		if (!holds_back(a))
 			a->position = item.position;
 	}
 }
@@ -184,8 +199,7 @@ static void on_message(void *arg, bool text, const uint8_t *data, size_t len)
 static size_t on_ping(void *arg, uint8_t buf[125])
 {
 	struct attach *a = arg;
-	/* Only the periodic ping finds nothing new. Half a code point that is still half by then will not be whole. */
-	if (a->position == a->pinged && (a->held[0].len || a->held[1].len)) {
+	if (!a->ended && holds_back(a) && uv_now(a->loop) - a->held_since > HOLD_MS) {
 		flush(a, 1);
 		flush(a, 2);
 		a->position = reader_position(a->reader);
@@ -224,7 +238,8 @@ static void on_closed(void *arg)
 	a->ws = NULL;
 	reader_close(a->reader);
 	execution_on_stdin_drain(a->x, NULL, NULL);
-	execution_detach(a->x);
+	if (!a->ended)
+		execution_detach(a->x);
 	execution_unref(a->x);
 	release(a);
 }
@@ -239,7 +254,8 @@ void rest_attach(void *app, struct http_request *r)
 		.drained = on_drained,
 		.closed = on_closed,
 	};
-	struct execution *x = rest_execution(app, r);
+	struct rest *rest = app;
+	struct execution *x = rest_execution(rest, r);
 	uint64_t from;
 	if (!x || http_check_ws(r) < 0 || !rest_from(r, execution_seen(x), &from))
 		return;
@@ -256,6 +272,7 @@ void rest_attach(void *app, struct http_request *r)
 		return;
 	}
 	a->holds = 1;
+	a->loop = rest->config.loop;
 	a->x = execution_ref(x);
 	a->position = a->pinged = reader_position(a->reader);
 	http_reply_ws(r, &handler, a);
