@@ -34,10 +34,10 @@ int router_decode(char *s)
 		if (*p == '%' && triple(p) < 0)
 			return -EINVAL;
 	char *to = s;
-	for (const char *from = s; *from; from++) {
-		*to++ = *from == '%' ? (char)triple(from) : *from;
-		if (*from == '%')
-			from += 2;
+	for (const char *from = s; *from;) {
+		size_t width = *from == '%' ? 3 : 1;
+		*to++ = width == 3 ? (char)triple(from) : *from;
+		from += width;
 	}
 	*to = '\0';
 	return 0;
