@@ -59,9 +59,7 @@ static void on_box(void *arg, struct box *b, const struct failure *f)
 static void on_created(void *arg, struct box *b, const struct failure *f)
 {
 	struct http_request *r = arg;
-	if (f && f->kind == FAIL_CONFLICT) {
-		http_reply_error(r, HTTP_ALREADY_EXISTS, "%s", f->message);
-	} else if (f) {
+	if (f) {
 		rest_reply_failure(r, f);
 	} else {
 		struct box_info i;

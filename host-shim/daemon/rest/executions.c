@@ -84,7 +84,7 @@ void rest_delete_execution(void *app, struct http_request *r)
 {
 	struct execution *x = rest_execution(app, r);
 	if (x)
-		execution_kill(x, rest_done, r);
+		execution_discard(x, rest_done, r);
 }
 
 void rest_signal(void *app, struct http_request *r)

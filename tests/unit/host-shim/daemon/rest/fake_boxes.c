@@ -69,7 +69,7 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 {
 	struct failure f;
 	if (spec->name && boxes_find(bs, spec->name)) {
-		fail(&f, FAIL_CONFLICT, "a box of that name exists");
+		fail(&f, FAIL_EXISTS, "a box of that name exists");
 		done(arg, NULL, &f);
 		return;
 	}

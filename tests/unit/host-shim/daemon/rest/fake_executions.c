@@ -233,7 +233,7 @@ void execution_signal(struct execution *x, int signo, execution_done_fn done, vo
 		done(arg, x->exited ? &f : NULL);
 }
 
-void execution_kill(struct execution *x, execution_done_fn done, void *arg)
+void execution_discard(struct execution *x, execution_done_fn done, void *arg)
 {
 	if (!x->exited) {
 		x->info.status = EXECUTION_KILLED;
