@@ -69,7 +69,8 @@ int api_init(struct api *a, const char *host, const char *key, struct api_error 
 		a->unix_socket = strdup(host + 5);
 		host = "http://localhost";
 	} else if (strncmp(host, "http://", 7) != 0 && strncmp(host, "https://", 8) != 0) {
-		snprintf(e->message, sizeof e->message, "%s is neither http://ADDRESS:PORT nor unix:PATH", host);
+		snprintf(e->message, sizeof e->message, "%s is neither http://ADDRESS:PORT nor unix:PATH",
+			 host);
 		return -1;
 	}
 	size_t len = strlen(host);
@@ -77,7 +78,8 @@ int api_init(struct api *a, const char *host, const char *key, struct api_error 
 		len--;
 	_cleanup_free_ char *line = NULL;
 	if (asprintf(&a->base, "%.*s/v1", (int)len, host) < 0 ||
-	    (secret && asprintf(&line, "Authorization: Bearer %s", secret) < 0) || !(a->curl = curl_easy_init())) {
+	    (secret && asprintf(&line, "Authorization: Bearer %s", secret) < 0) ||
+	    !(a->curl = curl_easy_init())) {
 		snprintf(e->message, sizeof e->message, "no memory");
 		api_finish(a);
 		return -1;

@@ -29,8 +29,8 @@ int command_ps(const struct globals *g, int argc, char **argv)
 	if (list)
 		printf("%-34s %-20s %-24s %-11s %s\n", "BOX", "NAME", "IMAGE", "STATUS", "CREATED");
 	json_array_foreach(json_object_get(list, "boxes"), i, box)
-		printf("%-34s %-20s %-24s %-11s %s\n", text(box, "box_id"), text(box, "name"), text(box, "image"),
-		       text(box, "status"), text(box, "created_at"));
+		printf("%-34s %-20s %-24s %-11s %s\n", text(box, "box_id"), text(box, "name"),
+		       text(box, "image"), text(box, "status"), text(box, "created_at"));
 	json_decref(list);
 	api_finish(&a);
 	return code;
@@ -54,8 +54,8 @@ int command_rm(const struct globals *g, int argc, char **argv)
 	for (char **box = argv + optind; *box; box++) {
 		_cleanup_free_ char *segment = api_escape(*box);
 		json_t *gone = segment ? api_call(&a, "DELETE", NULL, &e, "/boxes/%s%s", segment,
-						  force ? "?force=true" : "") :
-					 NULL;
+						  force ? "?force=true" : "")
+				       : NULL;
 		if (gone)
 			puts(*box);
 		else

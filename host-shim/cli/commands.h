@@ -3,8 +3,8 @@
 
 #include "api.h"
 
-#define EXIT_TENON 125	  /* tenon's own failure, as docker has it */
-#define EXIT_NO_EXEC 126  /* found, but not to be executed */
+#define EXIT_TENON 125   /* tenon's own failure, as docker has it */
+#define EXIT_NO_EXEC 126 /* found, but not to be executed */
 #define EXIT_NOT_FOUND 127
 
 struct globals {

@@ -15,7 +15,8 @@ struct events {
 	char *data; /* of the event that is being read */
 };
 
-/* One whole event: its name, the number of its id, its data (one line, may be changed in place). False: stop. */
+/* One whole event: its name, the number of its id, its data (one line, may be changed in place). False: stop.
+ */
 typedef bool (*events_fn)(void *arg, const char *name, uint64_t id, char *data);
 
 /* False: fn said stop, a line is longer than EVENTS_LINE_MAX, or memory ran out. */

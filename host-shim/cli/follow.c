@@ -14,9 +14,9 @@
 #include "events.h"
 #include "proto/cleanup.h"
 
-#define PIECE (64u << 10)      /* of stdin, for one POST */
-#define SILENT_SECONDS 60L     /* tenond says something every 15 s */
-#define LOST_MS 120000	       /* without a stream for so long: give up */
+#define PIECE (64u << 10)  /* of stdin, for one POST */
+#define SILENT_SECONDS 60L /* tenond says something every 15 s */
+#define LOST_MS 120000     /* without a stream for so long: give up */
 #define RETRY_MS 250
 
 struct follow {
@@ -27,7 +27,7 @@ struct follow {
 	struct curl_slist *output_headers, *input_headers;
 	struct events events;
 	uint64_t position; /* all before it was written */
-	int code;	   /* -1 until the exit event */
+	int code;          /* -1 until the exit event */
 	bool broken_pipe;  /* our own stdout or stderr is gone */
 	bool with_stdin, stdin_ended;
 	unsigned interrupts;
@@ -79,7 +79,8 @@ static void print(struct follow *f, int fd, json_t *data)
 	_cleanup_free_ uint8_t *bytes = malloc(size + 1);
 	struct base64_decode_ctx c;
 	base64_decode_init(&c);
-	if (!bytes || !base64_decode_update(&c, &size, bytes, len, text ? text : "") || !base64_decode_final(&c)) {
+	if (!bytes || !base64_decode_update(&c, &size, bytes, len, text ? text : "") ||
+	    !base64_decode_final(&c)) {
 		fail(f, "the daemon sent output that is not base64");
 		return;
 	}
@@ -95,7 +96,8 @@ static void take_exit(struct follow *f, json_t *data)
 {
 	const char *error = json_string_value(json_object_get(data, "error"));
 	int code = (int)json_integer_value(json_object_get(data, "exit_code"));
-	/* -1 with a reason: the box ended, and nobody knows how the command would have. Else -N is signal N. */
+	/* -1 with a reason: the box ended, and nobody knows how the command would have. Else -N is signal N.
+	 */
 	if (code == -1 && error) {
 		fail(f, error);
 		return;
@@ -118,9 +120,9 @@ static bool on_event(void *arg, const char *name, uint64_t id, char *text)
 			(long long)json_integer_value(json_object_get(data, "from")),
 			(long long)json_integer_value(json_object_get(data, "to")));
 	else if (strcmp(name, "error") == 0)
-		fail(f, json_is_string(json_object_get(data, "message")) ?
-				json_string_value(json_object_get(data, "message")) :
-				"the output cannot be read");
+		fail(f, json_is_string(json_object_get(data, "message"))
+				? json_string_value(json_object_get(data, "message"))
+				: "the output cannot be read");
 	json_decref(data);
 	f->position = id;
 	f->lost_ms = 0;
@@ -134,7 +136,8 @@ static size_t on_output(char *bytes, size_t size, size_t count, void *arg)
 	long status = 0;
 	curl_easy_getinfo(f->output, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200) {
-		/* Stopping after the exit event shows as a short count; the caller looks at code and failed. */
+		/* Stopping after the exit event shows as a short count; the caller looks at code and failed.
+		 */
 		return events_feed(&f->events, bytes, n, on_event, f) ? n : 0;
 	}
 	size_t keep = n < sizeof f->error_body - f->error_len ? n : sizeof f->error_body - f->error_len;
@@ -258,7 +261,8 @@ static void take_signal(struct follow *f, int signals)
 	if (signo == SIGINT && f->interrupts++)
 		json_decref(api_call(f->api, "DELETE", NULL, &ignored, "%s", f->path));
 	else
-		json_decref(api_call(f->api, "POST", json_pack("{s:i}", "signal", signo), &ignored, "%s/signal", f->path));
+		json_decref(api_call(f->api, "POST", json_pack("{s:i}", "signal", signo), &ignored,
+				     "%s/signal", f->path));
 }
 
 /* ---- the loop ---- */

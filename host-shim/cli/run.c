@@ -41,9 +41,12 @@ static int add_env(struct run *o, const char *text)
 static int read_options(struct run *o, int argc, char **argv, const char *usage, const char *short_options)
 {
 	static const struct option options[] = {
-		{"rm", no_argument, NULL, 'r'},	      {"name", required_argument, NULL, 'n'},
-		{"env", required_argument, NULL, 'e'},     {"workdir", required_argument, NULL, 'w'},
-		{"interactive", no_argument, NULL, 'i'}, {"timing", no_argument, NULL, 't'},
+		{"rm", no_argument, NULL, 'r'},
+		{"name", required_argument, NULL, 'n'},
+		{"env", required_argument, NULL, 'e'},
+		{"workdir", required_argument, NULL, 'w'},
+		{"interactive", no_argument, NULL, 'i'},
+		{"timing", no_argument, NULL, 't'},
 		{0},
 	};
 	bool whole_run = strchr(short_options, 'r');
@@ -164,10 +167,11 @@ int command_run(const struct globals *g, int argc, char **argv)
 	struct run o = {.env = json_object()};
 	struct api a;
 	struct api_error e;
-	int code = read_options(&o, argc, argv,
-				"run [--rm] [-i] [--name NAME] [--env NAME=value]... [--workdir DIR] [--timing] "
-				"IMAGE [--] COMMAND [ARG]...",
-				"+rn:e:w:it");
+	int code =
+		read_options(&o, argc, argv,
+			     "run [--rm] [-i] [--name NAME] [--env NAME=value]... [--workdir DIR] [--timing] "
+			     "IMAGE [--] COMMAND [ARG]...",
+			     "+rn:e:w:it");
 	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
@@ -186,9 +190,10 @@ int command_exec(const struct globals *g, int argc, char **argv)
 	struct run o = {.env = json_object()};
 	struct api a;
 	struct api_error e;
-	int code = read_options(&o, argc, argv,
-				"exec [-i] [--env NAME=value]... [--workdir DIR] [--timing] BOX [--] COMMAND [ARG]...",
-				"+e:w:it");
+	int code = read_options(
+		&o, argc, argv,
+		"exec [-i] [--env NAME=value]... [--workdir DIR] [--timing] BOX [--] COMMAND [ARG]...",
+		"+e:w:it");
 	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	size_t used = strlen(path);
 	if (router_find(routes, 4, prefixes, "GET", path, &m) == ROUTER_FOUND)
 		for (unsigned i = 0; i < m.param_count; i++)
-			if (m.params[i].value < path || m.params[i].value + strlen(m.params[i].value) > path + used)
+			if (m.params[i].value < path ||
+			    m.params[i].value + strlen(m.params[i].value) > path + used)
 				abort();
 	free(path);
 	return 0;

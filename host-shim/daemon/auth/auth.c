@@ -46,7 +46,8 @@ static int make_key(const char *path, struct err *e)
 		return err_sys(e, "auth", ENOMEM, "no memory");
 	unlink(beside);
 	_cleanup_close_ int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, key, strlen(key)) != (ssize_t)strlen(key) || fsync(fd) < 0 || rename(beside, path) < 0)
+	if (fd < 0 || write(fd, key, strlen(key)) != (ssize_t)strlen(key) || fsync(fd) < 0 ||
+	    rename(beside, path) < 0)
 		return err_sys(e, "auth", errno, "cannot write %s", path);
 	return 0;
 }
@@ -66,7 +67,8 @@ static int read_key(struct auth *a, const char *path, struct err *e)
 	text[n] = '\0';
 	size_t len = strcspn(text, "\r\n");
 	if (len < KEY_MIN)
-		return err_set(e, "auth", EINVAL, "the key in %s is shorter than %d characters", path, KEY_MIN);
+		return err_set(e, "auth", EINVAL, "the key in %s is shorter than %d characters", path,
+			       KEY_MIN);
 	hash(text, len, a->hash);
 	explicit_bzero(text, sizeof text);
 	return 0;
@@ -76,7 +78,8 @@ int auth_create(struct auth **out, const struct auth_config *c, struct err *e)
 {
 	_cleanup_free_ struct auth *a = calloc(1, sizeof *a);
 	_cleanup_free_ char *path = NULL;
-	if (!a || (c->key_file ? asprintf(&path, "%s", c->key_file) : asprintf(&path, "%s/admin.key", c->state_dir)) < 0)
+	if (!a || (c->key_file ? asprintf(&path, "%s", c->key_file)
+			       : asprintf(&path, "%s/admin.key", c->state_dir)) < 0)
 		return err_sys(e, "auth", ENOMEM, "no memory");
 	a->no_auth = c->no_auth;
 	int r = 0;
@@ -96,7 +99,8 @@ void auth_destroy(struct auth *a)
 
 /* ---- requests ---- */
 
-/* Whether a Host header names this machine: a page that a browser got under another name (DNS rebinding) does not. */
+/* Whether a Host header names this machine: a page that a browser got under another name (DNS rebinding) does
+ * not. */
 static bool host_is_loopback(const char *host)
 {
 	char name[64];
@@ -111,8 +115,8 @@ static bool host_is_loopback(const char *host)
 	return inet_pton(AF_INET, name, &four) == 1 && ntohl(four.s_addr) >> 24 == 127;
 }
 
-/* Without a key, a browser on this machine could be made to call us by any page it shows. Its requests tell: they name
- * the page's origin, or a host that is not this one. */
+/* Without a key, a browser on this machine could be made to call us by any page it shows. Its requests tell:
+ * they name the page's origin, or a host that is not this one. */
 static bool not_from_a_page(struct http_request *r)
 {
 	const char *origin = http_header(r, "Origin"), *host = http_header(r, "Host");
@@ -129,8 +133,9 @@ bool auth_allows(const struct auth *a, struct http_request *r)
 	if (a->no_auth) {
 		if (not_from_a_page(r))
 			return true;
-		http_reply_error(r, HTTP_PERMISSION_DENIED,
-				 "without a key only requests to a loopback name from no other origin are served");
+		http_reply_error(
+			r, HTTP_PERMISSION_DENIED,
+			"without a key only requests to a loopback name from no other origin are served");
 		return false;
 	}
 	const char *sent = http_header(r, "Authorization");
@@ -142,6 +147,7 @@ bool auth_allows(const struct auth *a, struct http_request *r)
 			return true;
 	}
 	http_set_header(r, "WWW-Authenticate", "Bearer");
-	http_reply_error(r, HTTP_UNAUTHENTICATED, sent ? "the key is not valid" : "a key is needed: Authorization: Bearer");
+	http_reply_error(r, HTTP_UNAUTHENTICATED,
+			 sent ? "the key is not valid" : "a key is needed: Authorization: Bearer");
 	return false;
 }

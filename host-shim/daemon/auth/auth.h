@@ -1,5 +1,5 @@
-/* Who may call: one admin key, whose hash is compared in constant time; the owner of the unix socket; or everybody, on
- * loopback only, with --no-auth. */
+/* Who may call: one admin key, whose hash is compared in constant time; the owner of the unix socket; or
+ * everybody, on loopback only, with --no-auth. */
 #pragma once
 
 #include <stdbool.h>

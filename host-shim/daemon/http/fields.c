@@ -40,8 +40,8 @@ void fields_parse(struct fields *f, const void *text, size_t len)
 	json_error_t at;
 	f->object = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
 	if (!f->object) {
-		snprintf(f->problem, sizeof f->problem, "malformed JSON at line %d, column %d: %s", at.line, at.column,
-			 at.text);
+		snprintf(f->problem, sizeof f->problem, "malformed JSON at line %d, column %d: %s", at.line,
+			 at.column, at.text);
 	} else if (!json_is_object(f->object)) {
 		snprintf(f->problem, sizeof f->problem, "the body must be a JSON object");
 	} else {
@@ -138,8 +138,8 @@ int64_t fields_int(struct fields *f, const char *name, int64_t min, int64_t max,
 	}
 	int64_t n = json_integer_value(v);
 	if (n < min || n > max) {
-		fields_fault(f, name, "must be between %lld and %lld, not %lld", (long long)min, (long long)max,
-			     (long long)n);
+		fields_fault(f, name, "must be between %lld and %lld, not %lld", (long long)min,
+			     (long long)max, (long long)n);
 		return fallback;
 	}
 	return n;

@@ -6,13 +6,13 @@
 #include "http.h"
 #include "router.h"
 
-/* A TCP or unix connection: MHD's socket context. Its deadline covers what MHD's idle timeout does not: a client that
- * sends a byte now and then. */
+/* A TCP or unix connection: MHD's socket context. Its deadline covers what MHD's idle timeout does not: a
+ * client that sends a byte now and then. */
 struct connection {
 	struct http_server *server;
 	int fd; /* MHD's */
 	bool from_unix;
-	bool tell;	   /* a deadline that passes is told with 408: a request has begun, no reply has */
+	bool tell; /* a deadline that passes is told with 408: a request has begun, no reply has */
 	uv_timer_t deadline;
 };
 
@@ -25,7 +25,7 @@ struct http_server {
 	struct listener *listeners;
 	struct http_request *requests; /* those that MHD holds */
 	struct ws *sockets;
-	bool accepting_unix;  /* for the connection that MHD_add_connection is making */
+	bool accepting_unix; /* for the connection that MHD_add_connection is making */
 	unsigned connections;
 	bool kicked; /* server_kick was called since the last MHD_run */
 };
@@ -46,7 +46,7 @@ struct http_request {
 	struct MHD_Connection *mhd;    /* likewise */
 	struct http_request *next, **link;
 	unsigned holds; /* MHD's, the handler's */
-	bool begun;	/* the handler was called */
+	bool begun;     /* the handler was called */
 	bool suspended;
 	bool at_once; /* the reply does not wait for the body */
 	bool streams; /* the reply has no end of its own */
@@ -69,14 +69,16 @@ struct http_request {
 
 /* server.c */
 enum deadline { DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_BODY, DEADLINE_REPLY, DEADLINE_IDLE };
-/* MHD has something to do that its epoll fd does not show (a resumed connection, a closed upgrade): run it soon. */
+/* MHD has something to do that its epoll fd does not show (a resumed connection, a closed upgrade): run it
+ * soon. */
 void server_kick(struct http_server *s);
 void connection_expect(struct connection *c, enum deadline d);
 
 /* request.c: MHD's callbacks, cls is the server */
 enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
 			       const char *version, const char *upload, size_t *upload_size, void **state);
-void request_completed(void *cls, struct MHD_Connection *mhd, void **state, enum MHD_RequestTerminationCode why);
+void request_completed(void *cls, struct MHD_Connection *mhd, void **state,
+		       enum MHD_RequestTerminationCode why);
 void request_suspend(struct http_request *r);
 void request_resume(struct http_request *r); /* nothing unless suspended */
 /* Stores the one reply (takes response) and sees to it that MHD sends it. */

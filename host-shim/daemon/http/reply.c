@@ -86,8 +86,8 @@ static json_t *message_json(const char *message)
 	return s ? s : json_string("(the message is not text)");
 }
 
-static void reply_error(struct http_request *r, unsigned status, enum http_error code, json_t *more, const char *fmt,
-			va_list ap)
+static void reply_error(struct http_request *r, unsigned status, enum http_error code, json_t *more,
+			const char *fmt, va_list ap)
 {
 	char message[1024];
 	vsnprintf(message, sizeof message, fmt, ap);
@@ -107,8 +107,8 @@ void http_reply_error(struct http_request *r, enum http_error code, const char *
 	va_end(ap);
 }
 
-void http_reply_error_with(struct http_request *r, unsigned status, enum http_error code, json_t *more, const char *fmt,
-			   ...)
+void http_reply_error_with(struct http_request *r, unsigned status, enum http_error code, json_t *more,
+			   const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);

@@ -8,7 +8,8 @@
 
 #include "handshake.h"
 
-#define DISCARD_MAX (128u << 20) /* of a body that will not be read: so that the client gets to see the reply */
+#define DISCARD_MAX \
+	(128u << 20) /* of a body that will not be read: so that the client gets to see the reply */
 
 /* ---- the head ---- */
 
@@ -29,9 +30,10 @@ static bool is_token(const char *s, size_t len)
 	return true;
 }
 
-/* MHD before 0.9.77 takes folded lines (gluing them to the *name*) and cuts values at a NUL. Both show in that the lines
- * do not lie one behind the other in its buffer any more. Newer versions refuse them. */
-static bool lines_are_whole(struct head *h, const char *name, size_t name_len, const char *value, size_t value_len)
+/* MHD before 0.9.77 takes folded lines (gluing them to the *name*) and cuts values at a NUL. Both show in
+ * that the lines do not lie one behind the other in its buffer any more. Newer versions refuse them. */
+static bool lines_are_whole(struct head *h, const char *name, size_t name_len, const char *value,
+			    size_t value_len)
 {
 	if (MHD_VERSION >= 0x00097700)
 		return true;
@@ -96,8 +98,8 @@ static void choose_id(struct http_request *r, const char *asked)
 	}
 }
 
-/* Refuses what two parsers could frame differently. The connection ends with it, since nobody knows where the next
- * request would begin. */
+/* Refuses what two parsers could frame differently. The connection ends with it, since nobody knows where the
+ * next request would begin. */
 static bool framing_is_clear(struct http_request *r, const struct head *h)
 {
 	const char *problem = NULL;
@@ -134,7 +136,8 @@ static void find_route(struct http_request *r, const char *method)
 				      r->match.allow);
 		return;
 	case ROUTER_NO_PREFIX:
-		http_reply_error(r, HTTP_NOT_FOUND, "the first segment after /v1 is neither a resource nor a known prefix");
+		http_reply_error(r, HTTP_NOT_FOUND,
+				 "the first segment after /v1 is neither a resource nor a known prefix");
 		return;
 	case ROUTER_NO_PATH:
 		http_reply_error(r, HTTP_NOT_FOUND, "no such path");
@@ -147,13 +150,15 @@ static void find_route(struct http_request *r, const char *method)
 
 static void refuse_long(struct http_request *r)
 {
-	http_reply_error_with(r, 413, HTTP_INVALID_ARGUMENT, NULL, "the body is larger than %zu bytes", r->body_max);
+	http_reply_error_with(r, 413, HTTP_INVALID_ARGUMENT, NULL, "the body is larger than %zu bytes",
+			      r->body_max);
 }
 
 static struct http_request *begin(struct http_server *s, struct MHD_Connection *mhd, const char *url,
 				  const char *method)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct connection *c = info ? info->socket_context : NULL;
 	struct http_request *r = calloc(1, sizeof *r);
 	if (!r || !c || !(r->path = strdup(url))) {
@@ -179,11 +184,12 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 	if (r->at_once)
 		return r;
 	find_route(r, method);
-	r->body_max = r->match.route && r->match.route->body_max ? r->match.route->body_max : HTTP_BODY_DEFAULT;
+	r->body_max =
+		r->match.route && r->match.route->body_max ? r->match.route->body_max : HTTP_BODY_DEFAULT;
 	if (!r->response && head.length && strtoull(head.length, NULL, 10) > r->body_max)
 		refuse_long(r);
-	/* A client that waits for 100 Continue is answered now. Any other is listened to first: it would not see the
-	 * reply while it writes. */
+	/* A client that waits for 100 Continue is answered now. Any other is listened to first: it would not
+	 * see the reply while it writes. */
 	r->at_once = r->response && body && head.expect;
 	if (r->at_once)
 		http_set_header(r, "Connection", "close");
@@ -275,7 +281,8 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char
 	return MHD_YES;
 }
 
-void request_completed(void *cls, struct MHD_Connection *mhd, void **state, enum MHD_RequestTerminationCode why)
+void request_completed(void *cls, struct MHD_Connection *mhd, void **state,
+		       enum MHD_RequestTerminationCode why)
 {
 	(void)cls;
 	(void)mhd;
@@ -352,7 +359,8 @@ const char *http_query(struct http_request *r, const char *name)
 {
 	const char *value = NULL;
 	size_t len = 0;
-	if (!r->mhd || MHD_lookup_connection_value_n(r->mhd, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, &len) == MHD_NO)
+	if (!r->mhd || MHD_lookup_connection_value_n(r->mhd, MHD_GET_ARGUMENT_KIND, name, strlen(name),
+						     &value, &len) == MHD_NO)
 		return NULL;
 	struct text *t = malloc(sizeof *t + len + 1);
 	if (!t)

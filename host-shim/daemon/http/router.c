@@ -5,8 +5,8 @@
 
 /* Names that later routes will use: never a tenant, so that adding a route takes nobody's URL away. */
 static const char *const reserved[] = {
-	"boxes",   "config", "me",	  "api-keys", "volumes", "images",
-	"metrics", "oauth",  "snapshots", "healthz",  "exec",	 "executions",
+	"boxes",   "config", "me",        "api-keys", "volumes", "images",
+	"metrics", "oauth",  "snapshots", "healthz",  "exec",    "executions",
 };
 
 static int hex_digit(char c)
@@ -98,7 +98,7 @@ static bool path_fits(const char *template, char *const *segments, int count, st
 {
 	m->param_count = 0;
 	for (int i = 0; i < count; i++) {
-		if (*template++ != '/')
+		if (*template ++ != '/')
 			return false;
 		size_t len = strcspn(template, "/");
 		if (template[0] == '{') {

@@ -20,9 +20,9 @@ struct router_match {
 
 enum router_result { ROUTER_FOUND, ROUTER_NO_PATH, ROUTER_NO_METHOD, ROUTER_NO_PREFIX, ROUTER_BAD_PATH };
 
-/* Splits path (no query; is cut up and percent-decoded in place, and holds the parameters afterwards) and finds the
- * route. A first segment that is no route's first segment is a prefix: the longest registered one wins. BAD_PATH:
- * malformed percent-encoding, an encoded NUL, an empty segment, or too many segments. */
+/* Splits path (no query; is cut up and percent-decoded in place, and holds the parameters afterwards) and
+ * finds the route. A first segment that is no route's first segment is a prefix: the longest registered one
+ * wins. BAD_PATH: malformed percent-encoding, an encoded NUL, an empty segment, or too many segments. */
 enum router_result router_find(const struct http_route *routes, size_t count, const char *const *prefixes,
 			       const char *method, char *path, struct router_match *out);
 

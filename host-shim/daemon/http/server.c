@@ -22,7 +22,7 @@ struct listener {
 	struct listener *next;
 	struct http_server *server;
 	int fd;
-	char url[80];		    /* "" for a unix socket */
+	char url[80]; /* "" for a unix socket */
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	uv_poll_t poll;
 };
@@ -35,8 +35,8 @@ static void run(struct http_server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
 	enum MHD_Result waits = MHD_NO;
-	/* MHD's epoll is edge-triggered: what it has not finished shows only in its timeout. The rounds are bounded so
-	 * that one fast stream does not own the loop. */
+	/* MHD's epoll is edge-triggered: what it has not finished shows only in its timeout. The rounds are
+	 * bounded so that one fast stream does not own the loop. */
 	for (int round = 0; round < PUMP_ROUNDS; round++) {
 		s->kicked = false;
 		MHD_run(s->mhd);
@@ -77,7 +77,8 @@ static void on_deadline(uv_timer_t *t)
 	static const char body[] = "{\"error\":{\"message\":\"the request did not arrive in time\","
 				   "\"type\":\"TimeoutError\",\"code\":\"timeout\"}}";
 	struct connection *c = t->data;
-	/* Nothing of a reply is on the wire and MHD will not write one: these bytes cannot land in another's middle. */
+	/* Nothing of a reply is on the wire and MHD will not write one: these bytes cannot land in another's
+	 * middle. */
 	if (c->tell) {
 		char reply[512];
 		int len = snprintf(reply, sizeof reply,
@@ -119,7 +120,8 @@ static void connection_free(uv_handle_t *h)
 	free(h->data);
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+			  enum MHD_ConnectionNotificationCode code)
 {
 	struct http_server *s = cls;
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
@@ -201,7 +203,8 @@ static int parse_address(const char *text, struct sockaddr_storage *out, socklen
 	long port = strtol(colon + 1, &end, 10);
 	if (end == colon + 1 || *end || port < 0 || port > 65535)
 		return err_set(e, "listen", EINVAL, "%s has no port between 0 and 65535", text);
-	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+				       .ai_socktype = SOCK_STREAM};
 	struct addrinfo *found;
 	if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
 		return err_set(e, "listen", EINVAL, "%s is not a numeric address", host);
@@ -265,7 +268,8 @@ int http_listen_tcp(struct http_server *s, const char *address, struct err *e)
 	    getsockname(fd, (struct sockaddr *)&a, &len) < 0)
 		return err_sys(e, "listen", errno, "cannot listen on %s", address);
 	char host[INET6_ADDRSTRLEN], port[8], url[80];
-	getnameinfo((struct sockaddr *)&a, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+	getnameinfo((struct sockaddr *)&a, len, host, sizeof host, port, sizeof port,
+		    NI_NUMERICHOST | NI_NUMERICSERV);
 	snprintf(url, sizeof url, a.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
 	return add_listener(s, steal_fd(&fd), url, "", e);
 }
@@ -274,7 +278,8 @@ int http_listen_unix(struct http_server *s, const char *path, struct err *e)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof a.sun_path)
-		return err_set(e, "listen", ENAMETOOLONG, "%s is longer than %zu bytes", path, sizeof a.sun_path - 1);
+		return err_set(e, "listen", ENAMETOOLONG, "%s is longer than %zu bytes", path,
+			       sizeof a.sun_path - 1);
 	strcpy(a.sun_path, path);
 	_cleanup_close_ int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -339,13 +344,13 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 		s->config.body_timeout_ms = 60000;
 	if (!s->config.idle_timeout_ms)
 		s->config.idle_timeout_ms = 75000;
-	s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE,
-				  0, NULL, NULL, request_access, s, MHD_OPTION_NOTIFY_COMPLETED, request_completed, s,
-				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
-				  s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-				  (size_t)CONNECTION_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-				  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-				  MHD_OPTION_END);
+	s->mhd = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
+		NULL, NULL, request_access, s, MHD_OPTION_NOTIFY_COMPLETED, request_completed, s,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
+		s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
 	s->poll = calloc(1, sizeof *s->poll);
 	s->timer = calloc(1, sizeof *s->timer);
 	s->relisten = calloc(1, sizeof *s->relisten);

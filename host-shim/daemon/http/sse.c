@@ -21,7 +21,8 @@ struct sse {
 	bool comment_due;
 };
 
-/* libmicrohttpd does not notice a client that leaves while its connection is suspended; the comment's write does. */
+/* libmicrohttpd does not notice a client that leaves while its connection is suspended; the comment's write
+ * does. */
 static void on_silence(uv_timer_t *t)
 {
 	struct sse *s = t->data;
@@ -42,7 +43,8 @@ static ssize_t on_room(void *cls, uint64_t position, char *buf, size_t max)
 	struct sse *s = cls;
 	if (s->last)
 		return MHD_CONTENT_READER_END_OF_STREAM;
-	/* MHD lends what the request's head has left of the connection's memory: with a huge head, too little. */
+	/* MHD lends what the request's head has left of the connection's memory: with a huge head, too
+	 * little. */
 	if (max < SSE_ROOM_MIN + OVERHEAD)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	s->at = buf;
@@ -114,8 +116,8 @@ size_t sse_room(const struct sse *s)
 static void put_head(struct sse *s, const char *name, uint64_t position, const char *tail)
 {
 	char head[OVERHEAD];
-	int len = snprintf(head, sizeof head, "event: %.24s\nid: %llu\ndata: %s", name, (unsigned long long)position,
-			   tail);
+	int len = snprintf(head, sizeof head, "event: %.24s\nid: %llu\ndata: %s", name,
+			   (unsigned long long)position, tail);
 	put(s, head, (size_t)len);
 }
 

@@ -9,7 +9,7 @@
 
 #define PING_MS 15000
 #define SILENCE_MS 45000 /* nothing came in and nothing went out for so long: the client is gone */
-#define CLOSE_MS 5000	 /* for the client to answer a close frame */
+#define CLOSE_MS 5000    /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
 
 struct ws {
@@ -18,18 +18,18 @@ struct ws {
 	const struct ws_handler *handler;
 	void *arg;
 	struct MHD_UpgradeResponseHandle *upgrade; /* NULL before 101 is out */
-	int fd;					   /* MHD's */
+	int fd;                                    /* MHD's */
 	wslay_event_context_ptr wslay;
 	uv_poll_t poll;
 	uv_timer_t timer;
-	int watched; /* events that poll waits for */
+	int watched;    /* events that poll waits for */
 	uint8_t *early; /* read by MHD behind the request */
 	size_t early_len, early_at;
 	size_t budget;
 	uint64_t alive_ms; /* when bytes last came in or went out */
 	bool paused, was_high, lingering, finished;
-	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a close ends the
-	 * queue, so both wait here until the queue is empty. */
+	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a
+	 * close ends the queue, so both wait here until the queue is empty. */
 	bool ping_due, closing, close_queued;
 	uint16_t close_code;
 	char close_reason[64];
@@ -178,13 +178,15 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
 
 /* ---- writing ---- */
 
-static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags, void *arg)
+static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags,
+			    void *arg)
 {
 	struct ws *w = arg;
-	ssize_t n = send(w->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL | (flags & WSLAY_MSG_MORE ? MSG_MORE : 0));
+	ssize_t n =
+		send(w->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL | (flags & WSLAY_MSG_MORE ? MSG_MORE : 0));
 	if (n < 0)
-		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK :
-									      WSLAY_ERR_CALLBACK_FAILURE);
+		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK
+									     : WSLAY_ERR_CALLBACK_FAILURE);
 	else
 		w->alive_ms = uv_now(w->server->config.loop);
 	return n;
@@ -251,7 +253,8 @@ static void on_close_timeout(uv_timer_t *t)
 	finish(t->data);
 }
 
-/* The close frame is out. Closing now with unread bytes would reset the connection, and the client might not see it. */
+/* The close frame is out. Closing now with unread bytes would reset the connection, and the client might not
+ * see it. */
 static void linger(struct ws *w)
 {
 	if (!w->lingering) {
@@ -327,8 +330,8 @@ static void on_ping_time(uv_timer_t *t)
 
 /* ---- opening ---- */
 
-static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *state, const char *extra, size_t extra_len,
-		       MHD_socket fd, struct MHD_UpgradeResponseHandle *upgrade)
+static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *state, const char *extra,
+		       size_t extra_len, MHD_socket fd, struct MHD_UpgradeResponseHandle *upgrade)
 {
 	(void)mhd;
 	static const struct wslay_event_callbacks callbacks = {
@@ -379,16 +382,19 @@ static void on_never_opened(void *arg)
 int http_check_ws(struct http_request *r)
 {
 	const char *upgrade = http_header(r, "Upgrade"), *connection = http_header(r, "Connection");
-	const char *version = http_header(r, "Sec-WebSocket-Version"), *key = http_header(r, "Sec-WebSocket-Key");
+	const char *version = http_header(r, "Sec-WebSocket-Version"),
+		   *key = http_header(r, "Sec-WebSocket-Key");
 	if (!upgrade || !handshake_has_token(upgrade, "websocket") || !connection ||
 	    !handshake_has_token(connection, "upgrade")) {
 		http_set_header(r, "Upgrade", "websocket");
-		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL, "this path wants a WebSocket upgrade");
+		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL,
+				      "this path wants a WebSocket upgrade");
 		return -EPROTO;
 	}
 	if (!version || strcmp(version, "13") != 0) {
 		http_set_header(r, "Sec-WebSocket-Version", "13");
-		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL, "Sec-WebSocket-Version must be 13");
+		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL,
+				      "Sec-WebSocket-Version must be 13");
 		return -EPROTO;
 	}
 	if (!key || !handshake_key_is_valid(key)) {

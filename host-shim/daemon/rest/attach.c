@@ -12,12 +12,12 @@
 
 struct attach {
 	unsigned holds; /* the socket's, those of signals under way */
-	struct ws *ws;	/* NULL before it opened and after it closed */
+	struct ws *ws;  /* NULL before it opened and after it closed */
 	struct execution *x;
 	struct reader *reader;
 	struct utf8_hold held[2]; /* stdout, stderr */
-	/* Our pings carry the log position up to which all was sent; the pong says that it has arrived, and the next
-	 * attach begins there. With half a code point held back the position stays before it. */
+	/* Our pings carry the log position up to which all was sent; the pong says that it has arrived, and
+	 * the next attach begins there. With half a code point held back the position stays before it. */
 	uint64_t position, pinged;
 	uint64_t held_since; /* loop time */
 	bool ping_out;
@@ -94,8 +94,9 @@ static void pump(struct attach *a)
 			break;
 		case READ_GAP:
 			flush(a, item.channel);
-			ws_send_json(a->ws, json_pack("{s:s, s:I, s:I}", "type", "gap", "from", (json_int_t)item.gap_from,
-						      "to", (json_int_t)item.gap_to));
+			ws_send_json(a->ws,
+				     json_pack("{s:s, s:I, s:I}", "type", "gap", "from",
+					       (json_int_t)item.gap_from, "to", (json_int_t)item.gap_to));
 			break;
 		case READ_EXIT:
 			send_exit(a);

@@ -5,13 +5,14 @@
 #include "internal.h"
 #include "limits.h"
 
-/* A field that has a meaning, which this tenond does not give it: refused unless it is empty or its default, since an
- * isolation or mount that is silently left out would be worse than an error. */
+/* A field that has a meaning, which this tenond does not give it: refused unless it is empty or its default,
+ * since an isolation or mount that is silently left out would be worse than an error. */
 static void refuse_if_set(struct fields *f, const char *name)
 {
 	json_t *v = fields_any(f, name);
 	bool empty = !v || json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0) ||
-		     (json_is_array(v) && json_array_size(v) == 0) || (json_is_object(v) && json_object_size(v) == 0);
+		     (json_is_array(v) && json_array_size(v) == 0) ||
+		     (json_is_object(v) && json_object_size(v) == 0);
 	if (!empty)
 		fields_refuse(f, name, "is not supported yet");
 }
@@ -28,8 +29,8 @@ static void read_direction(struct fields *network, const char *name, const char 
 	fields_close(network, &f);
 }
 
-/* In its three shapes: "enabled", {mode, allow_net} and {outbound: {mode, …}, inbound: {mode, …}}. The published
- * clients always send "enabled", so that is taken although a box has no network device yet. */
+/* In its three shapes: "enabled", {mode, allow_net} and {outbound: {mode, …}, inbound: {mode, …}}. The
+ * published clients always send "enabled", so that is taken although a box has no network device yet. */
 static void read_network(struct fields *f)
 {
 	if (json_is_string(json_object_get(f->object, "network"))) {
@@ -77,7 +78,9 @@ static void check_name(struct fields *f, const char *name)
 	for (const char *p = name; ok && *p; p++)
 		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
 	if (!ok)
-		fields_fault(f, "name", "must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
+		fields_fault(
+			f, "name",
+			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
 }
 
 static char *read_labels(struct fields *f)
@@ -85,14 +88,14 @@ static char *read_labels(struct fields *f)
 	json_t *labels = fields_object(f, "labels");
 	const char *key;
 	json_t *value;
-	json_object_foreach(labels, key, value)
-		if (!json_is_string(value))
-			fields_fault(f, "labels", "must be an object of strings");
+	json_object_foreach(labels, key, value) if (!json_is_string(value))
+		fields_fault(f, "labels", "must be an object of strings");
 	return labels ? json_dumps(labels, JSON_COMPACT) : NULL;
 }
 
 static const char *const not_yet[] = {
-	"entrypoint", "cmd", "user", "volumes", "secrets", "tty", "rootfs_path", "security", "ports", "health_check",
+	"entrypoint", "cmd",         "user",     "volumes", "secrets",
+	"tty",        "rootfs_path", "security", "ports",   "health_check",
 };
 
 bool box_request_read(struct box_request *q, struct http_request *r)
@@ -109,7 +112,8 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	if (!s->image)
 		s->image = DEFAULT_IMAGE;
 	s->cpus = (unsigned)fields_int(f, "cpus", 1, LIMIT_CPUS, DEFAULT_CPUS);
-	s->memory_mib = (unsigned)fields_int(f, "memory_mib", LIMIT_MEMORY_MIB_MIN, LIMIT_MEMORY_MIB, DEFAULT_MEMORY_MIB);
+	s->memory_mib = (unsigned)fields_int(f, "memory_mib", LIMIT_MEMORY_MIB_MIN, LIMIT_MEMORY_MIB,
+					     DEFAULT_MEMORY_MIB);
 	s->disk_size_gb = (unsigned)fields_int(f, "disk_size_gb", 1, LIMIT_DISK_GB, DEFAULT_DISK_GB);
 	q->env = rest_env_list(f, "env", fields_object(f, "env"));
 	s->env = q->env;

@@ -27,21 +27,24 @@ static json_t *box_json(struct box *b)
 	struct box_info i;
 	box_get_info(b, &i);
 	json_t *labels = i.labels_json ? json_loads(i.labels_json, 0, NULL) : NULL;
-	json_t *o = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:I, s:i, s:o}", "box_id", i.id,
-			      "name", i.name, "status", status_name(i.status), "image", i.image, "cpus", (int)i.cpus,
-			      "memory_mib", (int)i.memory_mib, "disk_size_gb", (int)i.disk_size_gb, "auto_stop",
-			      (json_int_t)i.auto_stop, "auto_delete", (json_int_t)i.auto_delete, "auto_resume",
-			      (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions", (int)i.executions,
-			      "labels", labels ? labels : json_object());
+	json_t *o =
+		json_pack("{s:s, s:s?, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:I, s:i, s:o}", "box_id",
+			  i.id, "name", i.name, "status", status_name(i.status), "image", i.image, "cpus",
+			  (int)i.cpus, "memory_mib", (int)i.memory_mib, "disk_size_gb", (int)i.disk_size_gb,
+			  "auto_stop", (json_int_t)i.auto_stop, "auto_delete", (json_int_t)i.auto_delete,
+			  "auto_resume", (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions",
+			  (int)i.executions, "labels", labels ? labels : json_object());
 	json_object_set_new(o, "created_at", rest_time(i.created_ms));
 	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
 	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
 	if (i.working_dir)
 		json_object_set_new(o, "working_dir", json_string(i.working_dir));
 	if (i.error[0]) {
-		/* A console's tail may hold anything: what is no UTF-8 would make the whole box unprintable. */
+		/* A console's tail may hold anything: what is no UTF-8 would make the whole box unprintable.
+		 */
 		for (char *p = i.error; *p; p++)
-			if ((unsigned char)*p >= 0x80 || ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t'))
+			if ((unsigned char)*p >= 0x80 ||
+			    ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t'))
 				*p = '?';
 		json_object_set_new(o, "error", json_string(i.error));
 	}

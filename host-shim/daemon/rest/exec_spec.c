@@ -18,7 +18,8 @@ bool exec_request_parse(struct exec_request *q, const void *body, size_t len)
 	q->spec.cwd = fields_string(f, "working_dir", 1, 4095);
 	if (q->spec.cwd && q->spec.cwd[0] != '/')
 		fields_fault(f, "working_dir", "must be an absolute path");
-	q->spec.timeout_ms = (uint32_t)(1000 * fields_number(f, "timeout_seconds", 0.001, LIMIT_SECONDS, 0) + 0.999);
+	q->spec.timeout_ms =
+		(uint32_t)(1000 * fields_number(f, "timeout_seconds", 0.001, LIMIT_SECONDS, 0) + 0.999);
 	json_t *text = json_object_get(f->object, "stdin");
 	q->stdin_text = fields_string(f, "stdin", 0, HTTP_BODY_DEFAULT);
 	q->stdin_len = json_string_length(text);

@@ -68,8 +68,9 @@ void rest_get_execution(void *app, struct http_request *r)
 		return;
 	struct execution_info i;
 	execution_get_info(x, &i);
-	json_t *o = json_pack("{s:s, s:s, s:o, s:I}", "execution_id", execution_id(x), "status", status_name(i.status),
-			      "started_at", rest_time((int64_t)i.started_ms), "position", (json_int_t)i.end);
+	json_t *o = json_pack("{s:s, s:s, s:o, s:I}", "execution_id", execution_id(x), "status",
+			      status_name(i.status), "started_at", rest_time((int64_t)i.started_ms),
+			      "position", (json_int_t)i.end);
 	if (i.status != EXECUTION_RUNNING) {
 		json_object_set_new(o, "exit_code", json_integer(i.exit_code));
 		json_object_set_new(o, "duration_ms", json_integer((json_int_t)i.duration_ms));

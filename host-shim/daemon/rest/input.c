@@ -20,8 +20,9 @@ void rest_input(void *app, struct http_request *r)
 	const uint8_t *body = http_body(r, &len);
 	/* All of it or nothing: a client could not know which part was taken. */
 	if (len && execution_stdin_queued(x) + len > EXECUTION_STDIN_MAX) {
-		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%zu bytes of input wait already; at most %u may",
-				 execution_stdin_queued(x), EXECUTION_STDIN_MAX);
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED,
+				 "%zu bytes of input wait already; at most %u may", execution_stdin_queued(x),
+				 EXECUTION_STDIN_MAX);
 		return;
 	}
 	if (!len) {

@@ -49,7 +49,8 @@ struct exec_request {
 	size_t stdin_len;
 };
 bool exec_request_read(struct exec_request *q, struct http_request *r);
-/* The same from bytes, without HTTP: false leaves the fault in q->fields. For exec_request_read and its fuzzer. */
+/* The same from bytes, without HTTP: false leaves the fault in q->fields. For exec_request_read and its
+ * fuzzer. */
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
 void exec_request_finish(struct exec_request *q);
 

@@ -2,7 +2,8 @@
 
 #include "internal.h"
 
-/* GET …/output: the log of an execution as server-sent events. The id of an event is the log position after it. */
+/* GET …/output: the log of an execution as server-sent events. The id of an event is the log position after
+ * it. */
 struct output {
 	struct execution *x;
 	struct reader *reader;
@@ -20,7 +21,8 @@ static void put_exit(struct output *o, struct sse *s, uint64_t position)
 {
 	struct execution_info i;
 	execution_get_info(o->x, &i);
-	json_t *exit = json_pack("{s:i, s:I}", "exit_code", i.exit_code, "duration_ms", (json_int_t)i.duration_ms);
+	json_t *exit =
+		json_pack("{s:i, s:I}", "exit_code", i.exit_code, "duration_ms", (json_int_t)i.duration_ms);
 	if (i.reason[0])
 		json_object_set_new(exit, "error", json_string(i.reason));
 	sse_put_json(s, "exit", position, exit);
@@ -29,7 +31,8 @@ static void put_exit(struct output *o, struct sse *s, uint64_t position)
 
 static void put_gap(struct sse *s, const struct reader_item *item)
 {
-	json_t *gap = json_pack("{s:I, s:I}", "from", (json_int_t)item->gap_from, "to", (json_int_t)item->gap_to);
+	json_t *gap =
+		json_pack("{s:I, s:I}", "from", (json_int_t)item->gap_from, "to", (json_int_t)item->gap_to);
 	sse_put_json(s, "gap", item->position, gap);
 	json_decref(gap);
 }
@@ -50,7 +53,8 @@ static bool on_fill(void *arg, struct sse *s)
 		reader_next(o->reader, sse_room(s), &item);
 		switch (item.kind) {
 		case READ_DATA:
-			sse_put_data(s, item.channel == 2 ? "stderr" : "stdout", item.position, item.data, item.len);
+			sse_put_data(s, item.channel == 2 ? "stderr" : "stdout", item.position, item.data,
+				     item.len);
 			break;
 		case READ_GAP:
 			put_gap(s, &item);
@@ -85,7 +89,8 @@ void rest_output(void *app, struct http_request *r)
 	uint64_t from = 0;
 	const char *last = http_header(r, "Last-Event-ID");
 	if (last && !rest_parse_position(last, &from)) {
-		http_reply_error(r, HTTP_INVALID_ARGUMENT, "Last-Event-ID must be the id of an event of this stream");
+		http_reply_error(r, HTTP_INVALID_ARGUMENT,
+				 "Last-Event-ID must be the id of an event of this stream");
 		return;
 	}
 	if (!rest_from(r, from, &from))

@@ -26,7 +26,10 @@ static const struct http_route routes[] = {
 	{.method = "POST", .path = "/boxes/{box}/executions/{id}/signal", .handle = rest_signal},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/attach", .handle = rest_attach},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/output", .handle = rest_output},
-	{.method = "POST", .path = "/boxes/{box}/executions/{id}/input", .handle = rest_input, .body_max = INPUT_MAX},
+	{.method = "POST",
+	 .path = "/boxes/{box}/executions/{id}/input",
+	 .handle = rest_input,
+	 .body_max = INPUT_MAX},
 };
 static const char *const prefixes[] = {"default", NULL};
 
@@ -81,7 +84,8 @@ struct execution *rest_execution(struct rest *rest, struct http_request *r)
 	const char *id = http_param(r, "id");
 	struct execution *x = executions_find(rest->config.executions, box.id, id, &reaped);
 	if (!x && reaped)
-		http_reply_error(r, HTTP_SESSION_REAPED, "execution %.64s is gone: it ended and is not kept any more", id);
+		http_reply_error(r, HTTP_SESSION_REAPED,
+				 "execution %.64s is gone: it ended and is not kept any more", id);
 	else if (!x)
 		http_reply_error(r, HTTP_NOT_FOUND, "no execution %.64s in this box", id);
 	return x;
@@ -90,12 +94,17 @@ struct execution *rest_execution(struct rest *rest, struct http_request *r)
 void rest_reply_failure(struct http_request *r, const struct failure *f)
 {
 	static const enum http_error codes[] = {
-		[FAIL_INVALID] = HTTP_INVALID_ARGUMENT,	    [FAIL_NOT_FOUND] = HTTP_NOT_FOUND,
-		[FAIL_CONFLICT] = HTTP_INVALID_STATE,	    [FAIL_EXISTS] = HTTP_ALREADY_EXISTS,
+		[FAIL_INVALID] = HTTP_INVALID_ARGUMENT,
+		[FAIL_NOT_FOUND] = HTTP_NOT_FOUND,
+		[FAIL_CONFLICT] = HTTP_INVALID_STATE,
+		[FAIL_EXISTS] = HTTP_ALREADY_EXISTS,
 		[FAIL_GONE] = HTTP_SESSION_REAPED,
-		[FAIL_EXEC] = HTTP_EXECUTION_FAILED,	    [FAIL_EXHAUSTED] = HTTP_RESOURCE_EXHAUSTED,
-		[FAIL_UNAVAILABLE] = HTTP_ENGINE_UNAVAILABLE, [FAIL_TIMEOUT] = HTTP_TIMEOUT,
-		[FAIL_UNSUPPORTED] = HTTP_UNSUPPORTED,	    [FAIL_INTERNAL] = HTTP_INTERNAL,
+		[FAIL_EXEC] = HTTP_EXECUTION_FAILED,
+		[FAIL_EXHAUSTED] = HTTP_RESOURCE_EXHAUSTED,
+		[FAIL_UNAVAILABLE] = HTTP_ENGINE_UNAVAILABLE,
+		[FAIL_TIMEOUT] = HTTP_TIMEOUT,
+		[FAIL_UNSUPPORTED] = HTTP_UNSUPPORTED,
+		[FAIL_INTERNAL] = HTTP_INTERNAL,
 	};
 	json_t *more = json_object();
 	const char *name = f->errnum ? strerrorname_np(f->errnum) : NULL;
@@ -106,8 +115,8 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		json_object_set_new(more, "errno_name", json_string(name ? name : "?"));
 	}
 	if (f->kind == FAIL_EXEC)
-		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage, name ? name : "failed",
-				      f->message);
+		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage,
+				      name ? name : "failed", f->message);
 	else
 		http_reply_error_with(r, 0, codes[f->kind], more, "%s", f->message);
 }
@@ -117,7 +126,8 @@ bool rest_fields_ok(struct http_request *r, struct fields *f)
 	bool ok = fields_done(f);
 	if (!ok)
 		http_reply_error_with(r, 0, f->unsupported ? HTTP_UNSUPPORTED : HTTP_INVALID_ARGUMENT,
-				      f->field[0] ? json_pack("{s:s}", "field", f->field) : NULL, "%s", f->problem);
+				      f->field[0] ? json_pack("{s:s}", "field", f->field) : NULL, "%s",
+				      f->problem);
 	return ok;
 }
 

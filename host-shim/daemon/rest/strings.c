@@ -27,8 +27,7 @@ const char **rest_env_list(struct fields *f, const char *name, json_t *object)
 	const char *key;
 	json_t *value;
 	size_t bytes = (json_object_size(object) + 1) * sizeof(char *), n = 0;
-	json_object_foreach(object, key, value)
-		bytes += strlen(key) + json_string_length(value) + 2;
+	json_object_foreach(object, key, value) bytes += strlen(key) + json_string_length(value) + 2;
 	const char **list = calloc(1, bytes);
 	if (!list)
 		return NULL;
@@ -36,8 +35,9 @@ const char **rest_env_list(struct fields *f, const char *name, json_t *object)
 	json_object_foreach(object, key, value)
 	{
 		if (!json_is_string(value) || !key[0] || strchr(key, '=')) {
-			fields_fault(f, name, !json_is_string(value) ? "must be an object of strings" :
-								       "has a name that is empty or contains '='");
+			fields_fault(f, name,
+				     !json_is_string(value) ? "must be an object of strings"
+							    : "has a name that is empty or contains '='");
 			break;
 		}
 		list[n++] = text;

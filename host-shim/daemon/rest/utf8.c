@@ -16,7 +16,8 @@ static size_t length_of(uint8_t lead)
 	return lead < 0xf5 ? 4 : 0;
 }
 
-/* The second byte's range is narrower after four leads: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* The second byte's range is narrower after four leads: no overlong forms, no surrogates, nothing above
+ * U+10FFFF. */
 static int second_fits(uint8_t lead, uint8_t second)
 {
 	uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;

@@ -20,7 +20,8 @@ static bool note(void *arg, const char *name, uint64_t id, char *data)
 }
 
 static const char stream[] = ":\n\nevent: stdout\nid: 5\ndata: {\"data\":\"a\"}\n\n: wait\n\n"
-			     "event: stderr\r\nid: 18446744073709551615\r\ndata:x\r\n\r\nretry: 5\n\nevent: exit\nid: 9\ndata: {}\n\n";
+			     "event: stderr\r\nid: 18446744073709551615\r\ndata:x\r\n\r\nretry: 5\n\nevent: "
+			     "exit\nid: 9\ndata: {}\n\n";
 static const char expected[] = "stdout/5/{\"data\":\"a\"};stderr/18446744073709551615/x;exit/9/{};";
 
 static void any_pieces_give_the_same_events(void **state)

@@ -51,7 +51,8 @@ static void an_empty_body_is_an_empty_object(void **state)
 static void reads_each_type(void **state)
 {
 	(void)state;
-	struct fields f = parse("{\"s\":\"text\",\"b\":true,\"i\":-4,\"n\":1.5,\"o\":{},\"a\":[],\"x\":null,\"m\":2}");
+	struct fields f =
+		parse("{\"s\":\"text\",\"b\":true,\"i\":-4,\"n\":1.5,\"o\":{},\"a\":[],\"x\":null,\"m\":2}");
 	assert_string_equal(fields_string(&f, "s", 1, 10), "text");
 	assert_true(fields_bool(&f, "b", false));
 	assert_int_equal(fields_int(&f, "i", -4, -4, 0), -4);

@@ -19,8 +19,12 @@ static void a_key_is_sixteen_bytes(void **state)
 {
 	(void)state;
 	assert_true(handshake_key_is_valid("dGhlIHNhbXBsZSBub25jZQ=="));
-	static const char *const bad[] = {"", "x", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZWE=", /* 17 bytes */
-					  "dGhlIHNhbXBsZSBub25j!Q==", "dGhlIHNhbXBsZSBub25jZQ==="};
+	static const char *const bad[] = {"",
+					  "x",
+					  "dGhlIHNhbXBsZSBub25jZQ=",
+					  "dGhlIHNhbXBsZSBub25jZWE=", /* 17 bytes */
+					  "dGhlIHNhbXBsZSBub25j!Q==",
+					  "dGhlIHNhbXBsZSBub25jZQ==="};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_false(handshake_key_is_valid(bad[i]));
 }

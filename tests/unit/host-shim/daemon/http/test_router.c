@@ -67,7 +67,8 @@ static void names_the_methods_of_a_path(void **state)
 static void does_not_find_the_rest(void **state)
 {
 	(void)state;
-	static const char *const none[] = {"/", "/v1", "/v1/", "/v2/boxes", "/boxes", "/v1/boxes/b/nothing",
+	static const char *const none[] = {"/",           "/v1",          "/v1/",
+					   "/v2/boxes",   "/boxes",       "/v1/boxes/b/nothing",
 					   "/v1/default", "/v1/eu/team-4"};
 	for (size_t i = 0; i < sizeof none / sizeof *none; i++)
 		assert_int_equal(find("GET", none[i]), ROUTER_NO_PATH);
@@ -104,8 +105,15 @@ static void decodes_segments_after_splitting(void **state)
 	assert_int_equal(find("GET", "/v1/boxes/a%2Fb%20c"), ROUTER_FOUND);
 	assert_param(0, "box", "a/b c");
 	assert_int_equal(find("GET", "/v1/b%6fxes"), ROUTER_FOUND);
-	static const char *const bad[] = {"/v1/boxes/%", "/v1/boxes/%4", "/v1/boxes/%zz", "/v1/boxes/%00", "/v1//boxes",
-					  "//v1/boxes", "v1/boxes", "", "/v1/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16"};
+	static const char *const bad[] = {"/v1/boxes/%",
+					  "/v1/boxes/%4",
+					  "/v1/boxes/%zz",
+					  "/v1/boxes/%00",
+					  "/v1//boxes",
+					  "//v1/boxes",
+					  "v1/boxes",
+					  "",
+					  "/v1/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_equal(find("GET", bad[i]), ROUTER_BAD_PATH);
 }

@@ -46,7 +46,7 @@ void boxes_destroy(struct boxes *bs)
 	free(bs);
 }
 
-static void fail(struct failure *f, enum failure_kind kind, const char *message)
+static void refuse(struct failure *f, enum failure_kind kind, const char *message)
 {
 	*f = (struct failure){.kind = kind};
 	snprintf(f->message, sizeof f->message, "%s", message);
@@ -69,12 +69,12 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 {
 	struct failure f;
 	if (spec->name && boxes_find(bs, spec->name)) {
-		fail(&f, FAIL_EXISTS, "a box of that name exists");
+		refuse(&f, FAIL_EXISTS, "a box of that name exists");
 		done(arg, NULL, &f);
 		return;
 	}
 	if (strncmp(spec->image, "tenon/base", 10) != 0 && strcmp(spec->image, "alpine:latest") != 0) {
-		fail(&f, FAIL_UNSUPPORTED, "image: only tenon/base is here");
+		refuse(&f, FAIL_UNSUPPORTED, "image: only tenon/base is here");
 		done(arg, NULL, &f);
 		return;
 	}
@@ -85,10 +85,20 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	b->labels = copy(spec->labels_json);
 	b->cwd = copy(spec->working_dir);
 	b->info = (struct box_info){
-		.id = b->id, .name = b->name, .image = b->image, .labels_json = b->labels, .working_dir = b->cwd,
-		.status = BOX_CONFIGURED, .cpus = spec->cpus, .memory_mib = spec->memory_mib,
-		.disk_size_gb = spec->disk_size_gb, .auto_stop = spec->auto_stop, .auto_delete = spec->auto_delete,
-		.auto_resume = spec->auto_resume, .auto_remove = spec->auto_remove, .created_ms = 1700000000123,
+		.id = b->id,
+		.name = b->name,
+		.image = b->image,
+		.labels_json = b->labels,
+		.working_dir = b->cwd,
+		.status = BOX_CONFIGURED,
+		.cpus = spec->cpus,
+		.memory_mib = spec->memory_mib,
+		.disk_size_gb = spec->disk_size_gb,
+		.auto_stop = spec->auto_stop,
+		.auto_delete = spec->auto_delete,
+		.auto_resume = spec->auto_resume,
+		.auto_remove = spec->auto_remove,
+		.created_ms = 1700000000123,
 		.updated_ms = 1700000000123,
 	};
 	b->boxes = bs;
@@ -129,7 +139,7 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 {
 	if (b->info.status == BOX_RUNNING && !force) {
 		struct failure f;
-		fail(&f, FAIL_CONFLICT, "the box is running; force=true ends it first");
+		refuse(&f, FAIL_CONFLICT, "the box is running; force=true ends it first");
 		done(arg, NULL, &f);
 		return;
 	}

@@ -159,7 +159,8 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 		return;
 	x->records = realloc(x->records, (x->count + 1) * sizeof *x->records);
 	struct record *rec = &x->records[x->count++];
-	*rec = (struct record){x->position, s == (uv_stream_t *)&x->pipes[1] ? 1 : 2, (size_t)n, malloc((size_t)n)};
+	*rec = (struct record){x->position, s == (uv_stream_t *)&x->pipes[1] ? 1 : 2, (size_t)n,
+			       malloc((size_t)n)};
 	memcpy(rec->data, b->base, (size_t)n);
 	x->position += (uint64_t)n;
 	x->info.end = x->position;
@@ -190,8 +191,13 @@ void fake_execution_start(struct executions *xs, const char *box_id, const struc
 	for (size_t n = 0; spec->env && spec->env[n] && n < 254; n++)
 		env[n + 1] = spec->env[n];
 	x->process.data = x;
-	uv_process_options_t o = {.exit_cb = on_exit_status, .file = spec->argv[0], .args = (char **)spec->argv,
-				  .env = (char **)env, .cwd = spec->cwd ? spec->cwd : "/", .stdio_count = 3, .stdio = io};
+	uv_process_options_t o = {.exit_cb = on_exit_status,
+				  .file = spec->argv[0],
+				  .args = (char **)spec->argv,
+				  .env = (char **)env,
+				  .cwd = spec->cwd ? spec->cwd : "/",
+				  .stdio_count = 3,
+				  .stdio = io};
 	int r = uv_spawn(xs->loop, &x->process, &o);
 	x->holds += 4;
 	if (r < 0) {
@@ -329,7 +335,8 @@ void execution_set_seen(struct execution *x, uint64_t position)
 		x->seen = position;
 }
 
-int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg, struct err *e)
+int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg,
+		struct err *e)
 {
 	(void)e;
 	struct reader *r = calloc(1, sizeof *r);

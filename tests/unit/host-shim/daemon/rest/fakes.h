@@ -1,4 +1,5 @@
-/* Stand-ins for boxes/ and executions/, so that http/ and rest/ can be tried over real sockets without a guest. */
+/* Stand-ins for boxes/ and executions/, so that http/ and rest/ can be tried over real sockets without a
+ * guest. */
 #pragma once
 
 #include "host-shim/daemon/executions/executions.h"

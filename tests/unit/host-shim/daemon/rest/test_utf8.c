@@ -14,7 +14,11 @@ static int is_utf8(const uint8_t *s, size_t len)
 {
 	for (size_t i = 0; i < len;) {
 		uint32_t c = s[i];
-		size_t more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : 9;
+		size_t more = c < 0x80             ? 0
+			      : (c & 0xe0) == 0xc0 ? 1
+			      : (c & 0xf0) == 0xe0 ? 2
+			      : (c & 0xf8) == 0xf0 ? 3
+						   : 9;
 		if (more == 9 || i + more >= len + (more == 0))
 			return 0;
 		c &= more == 0 ? 0x7f : 0x3fu >> more;
@@ -44,8 +48,8 @@ static size_t put_code_point(uint8_t *out, uint32_t c)
 	return more + 1;
 }
 
-static const uint32_t points[] = {'a', 0x7f, 0x80, 0x7ff, 0x800, 0xfff, 0x1000, 0xd7ff, 0xe000, 0xfffd, 0xffff, 0x10000,
-				  0x3ffff, 0x40000, 0x10ffff};
+static const uint32_t points[] = {'a',    0x7f,   0x80,   0x7ff,   0x800,   0xfff,   0x1000,  0xd7ff,
+				  0xe000, 0xfffd, 0xffff, 0x10000, 0x3ffff, 0x40000, 0x10ffff};
 
 /* Feeds data in random pieces; every frame is valid if the whole is; together they are the whole. */
 static void check(const uint8_t *data, size_t len, unsigned seed, int valid)
@@ -83,7 +87,8 @@ static void valid_text_gives_valid_frames(void **state)
 		unsigned x = seed;
 		while (len < sizeof data - 4) {
 			x = x * 1664525 + 1013904223;
-			len += put_code_point(data + len, points[(x >> 16) % (sizeof points / sizeof *points)]);
+			len += put_code_point(data + len,
+					      points[(x >> 16) % (sizeof points / sizeof *points)]);
 		}
 		check(data, len, seed, 1);
 	}
@@ -110,14 +115,33 @@ static void holds_back_only_what_can_become_whole(void **state)
 		const char *bytes;
 		size_t held;
 	} cases[] = {
-		{"a", 0},	    {"a\xc3", 1},	 {"a\xe2\x82", 2},   {"a\xf0\x9f\x98", 3}, {"\xe2\x82\xac", 0},
-		{"\xc0", 0},	    {"\xc1", 0},	 {"\xf5", 0},	     {"\xff", 0},	   {"\x80", 0},
-		{"\xe0\x80", 0},    {"\xe0\xa0", 2},	 {"\xed\xa0", 0},    {"\xed\x9f", 2},	   {"\xf0\x80", 0},
-		{"\xf4\x90", 0},    {"\xf4\x8f", 2},	 {"\xc3\xc3", 1},    {"\x80\x80\x80", 0},  {"\xf0\x9f", 2},
-		{"\xe2\x28", 0},    {"\xf0\x9f\x28", 0}, {"\xe2\x82\x82\x82", 0},
+		{"a", 0},
+		{"a\xc3", 1},
+		{"a\xe2\x82", 2},
+		{"a\xf0\x9f\x98", 3},
+		{"\xe2\x82\xac", 0},
+		{"\xc0", 0},
+		{"\xc1", 0},
+		{"\xf5", 0},
+		{"\xff", 0},
+		{"\x80", 0},
+		{"\xe0\x80", 0},
+		{"\xe0\xa0", 2},
+		{"\xed\xa0", 0},
+		{"\xed\x9f", 2},
+		{"\xf0\x80", 0},
+		{"\xf4\x90", 0},
+		{"\xf4\x8f", 2},
+		{"\xc3\xc3", 1},
+		{"\x80\x80\x80", 0},
+		{"\xf0\x9f", 2},
+		{"\xe2\x28", 0},
+		{"\xf0\x9f\x28", 0},
+		{"\xe2\x82\x82\x82", 0},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		assert_int_equal(utf8_incomplete((const uint8_t *)cases[i].bytes, strlen(cases[i].bytes)), cases[i].held);
+		assert_int_equal(utf8_incomplete((const uint8_t *)cases[i].bytes, strlen(cases[i].bytes)),
+				 cases[i].held);
 	assert_int_equal(utf8_incomplete(NULL, 0), 0);
 }
 
