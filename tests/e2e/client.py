@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import time
 from urllib.parse import urlsplit
 
 import requests
@@ -101,6 +102,16 @@ class Execution:
 
     def kill(self):
         return self.client.delete(self.path)
+
+    def kill_and_wait(self):
+        """DELETE; then until it is gone, which is when it has ended and its readers have left."""
+        assert self.kill().status_code == 204
+        for _ in range(200):
+            r = self.client.get(self.path)
+            if r.status_code == 410:
+                return r
+            time.sleep(0.05)
+        raise AssertionError(f"still there: {r.text}")
 
     def write(self, data, close=False):
         headers = {"X-Close-Stdin": "true"} if close else {}

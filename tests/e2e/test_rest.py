@@ -187,9 +187,11 @@ def test_delete_kills_tells_readers_and_is_gone(client, box):
     x = client.exec(box, "sh", "-c", "trap '' TERM; echo on; sleep 1000")
     events = x.events()
     assert next(events).bytes == b"on\n"
-    assert x.kill().status_code == 204
+    gone = threading.Thread(target=x.kill_and_wait)
+    gone.start()
     last = list(events)[-1]
     assert (last.name, last.data["exit_code"]) == ("exit", -9)
+    gone.join()
     e = error_of(client.get(x.path))
     assert e["code"] == "session_reaped"
     assert client.get(x.path + "/output").status_code == 410
@@ -337,7 +339,7 @@ def test_second_attach_is_refused_before_the_upgrade(client, box):
 
 def test_attach_to_what_is_not_there(client, box):
     x = client.exec(box, "cat")
-    x.kill()
+    x.kill_and_wait()
     for path, status in ((x.path, 410), (f"/boxes/{box}/executions/{'0' * 32}", 404), (f"/boxes/no/executions/{x.id}", 404)):
         x.path = path
         with pytest.raises(websocket.WebSocketBadStatusException) as e:
