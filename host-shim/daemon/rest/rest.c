@@ -114,11 +114,15 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		json_object_set_new(more, "errno", json_integer(f->errnum));
 		json_object_set_new(more, "errno_name", json_string(name ? name : "?"));
 	}
-	if (f->kind == FAIL_EXEC)
-		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage,
-				      name ? name : "failed", f->message);
-	else
+	if (f->kind == FAIL_EXEC) {
+		/* "execve: ENOENT: …", also if the agent's sentence begins with the stage itself. */
+		size_t len = strlen(f->stage);
+		const char *rest = strncmp(f->message, f->stage, len) == 0 ? f->message + len : f->message;
+		rest += strspn(rest, ": ");
+		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage, name ? name : "failed", rest);
+	} else {
 		http_reply_error_with(r, 0, codes[f->kind], more, "%s", f->message);
+	}
 }
 
 bool rest_fields_ok(struct http_request *r, struct fields *f)
