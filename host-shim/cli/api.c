@@ -158,6 +158,25 @@ void api_read_error(struct api_error *e, long status, const char *body, size_t l
 	json_decref(reply);
 }
 
+static json_t *read_reply(struct api *a, CURLcode code, const struct reply *r, struct api_error *e)
+{
+	if (code != CURLE_OK) {
+		snprintf(e->message, sizeof e->message, "cannot reach the daemon at %s: %s", a->base,
+			 curl_easy_strerror(code));
+		return NULL;
+	}
+	long status = 0;
+	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status < 200 || status > 299) {
+		api_read_error(e, status, r->text, r->len);
+		return NULL;
+	}
+	json_t *answer = r->len ? json_loadb(r->text, r->len, 0, NULL) : json_object();
+	if (!answer)
+		snprintf(e->message, sizeof e->message, "the daemon's answer is not JSON");
+	return answer;
+}
+
 json_t *api_call(struct api *a, const char *method, json_t *body, struct api_error *e, const char *path, ...)
 {
 	_cleanup_free_ char *where = NULL, *text = NULL;
@@ -183,22 +202,8 @@ json_t *api_call(struct api *a, const char *method, json_t *body, struct api_err
 		curl_easy_setopt(a->curl, CURLOPT_HTTPHEADER, a->json_headers);
 		curl_easy_setopt(a->curl, CURLOPT_CUSTOMREQUEST, method);
 	}
-	CURLcode code = curl_easy_perform(a->curl);
-	_cleanup_free_ char *owned = reply.text;
-	if (code != CURLE_OK) {
-		snprintf(e->message, sizeof e->message, "cannot reach the daemon at %s: %s", a->base,
-			 curl_easy_strerror(code));
-		return NULL;
-	}
-	long status = 0;
-	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status < 200 || status > 299) {
-		api_read_error(e, status, reply.text, reply.len);
-		return NULL;
-	}
-	json_t *answer = reply.len ? json_loadb(reply.text, reply.len, 0, NULL) : json_object();
-	if (!answer)
-		snprintf(e->message, sizeof e->message, "the daemon's answer is not JSON");
+	json_t *answer = read_reply(a, curl_easy_perform(a->curl), &reply, e);
+	free(reply.text);
 	return answer;
 }
 
