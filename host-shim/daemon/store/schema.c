@@ -38,20 +38,24 @@ static const char *const steps[] = {
 	");"
 
 	"CREATE TABLE executions ("
-	"	id TEXT PRIMARY KEY,"
+	"	id TEXT PRIMARY KEY,"        /* 32 hex digits */
 	"	box_id TEXT NOT NULL,"
-	"	status TEXT NOT NULL,"
-	"	exit_code INTEGER NOT NULL DEFAULT 0,"
-	"	has_exit INTEGER NOT NULL DEFAULT 0,"
-	"	reason TEXT NOT NULL DEFAULT '',"
-	"	spec TEXT NOT NULL,"
-	"	started_ms INTEGER NOT NULL DEFAULT 0,"
-	"	ended_ms INTEGER NOT NULL DEFAULT 0,"
-	"	duration_ms INTEGER NOT NULL DEFAULT 0,"
-	"	record BLOB,"
-	"	seen INTEGER NOT NULL DEFAULT 0,"
-	"	reaped_ms INTEGER NOT NULL DEFAULT 0"
-	");"
+	"	boot_id BLOB NOT NULL,"      /* of the boot it was started in */
+	"	status TEXT NOT NULL,"       /* executions/rows.c names them */
+	"	kill INTEGER NOT NULL,"      /* asked for */
+	"	drained INTEGER NOT NULL,"   /* the agent has no more of it */
+	"	exit_code INTEGER NOT NULL,"
+	"	has_exit INTEGER NOT NULL,"
+	"	reason TEXT NOT NULL,"
+	"	spec BLOB,"                  /* the packed Exec; NULL once reaped */
+	"	started_ms INTEGER NOT NULL,"
+	"	ended_ms INTEGER NOT NULL,"
+	"	duration_ms INTEGER NOT NULL,"
+	"	finish INTEGER NOT NULL,"    /* log position at which readers get the exit */
+	"	log_bytes INTEGER NOT NULL," /* on disk, at the end */
+	"	seen INTEGER NOT NULL,"      /* log position that an attached client has confirmed */
+	"	reaped_ms INTEGER NOT NULL"
+	") WITHOUT ROWID;"
 	"CREATE INDEX executions_box ON executions (box_id);",
 };
 

@@ -1,0 +1,20 @@
+/* The subcommands. Each takes what stands behind its name and returns tenon's exit code. */
+#pragma once
+
+#include "api.h"
+
+#define EXIT_TENON 125   /* tenon's own failure, as docker has it */
+#define EXIT_NO_EXEC 126 /* found, but not to be executed */
+#define EXIT_NOT_FOUND 127
+
+struct globals {
+	const char *host, *key;
+};
+
+int command_run(const struct globals *g, int argc, char **argv);
+int command_exec(const struct globals *g, int argc, char **argv);
+int command_ps(const struct globals *g, int argc, char **argv);
+int command_rm(const struct globals *g, int argc, char **argv);
+
+/* Prints "tenon: …" to stderr and returns EXIT_TENON. */
+int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,63 @@
+/* tenon: the command line, on the REST API. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+
+static const struct {
+	const char *name;
+	int (*run)(const struct globals *g, int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{"run", command_run, "make a box and run a command in it"},
+	{"exec", command_exec, "run a command in a box"},
+	{"ps", command_ps, "list boxes"},
+	{"rm", command_rm, "remove boxes"},
+};
+
+static void usage(FILE *to)
+{
+	fputs("usage: tenon [--host URL] [--key KEY] COMMAND ...\n\n", to);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		fprintf(to, "  %-6s %s\n", commands[i].name, commands[i].what);
+	fputs("\n  --host  http://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else http://127.0.0.1:8100\n"
+	      "  --key   else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n",
+	      to);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"host", required_argument, NULL, 'H'},
+		{"key", required_argument, NULL, 'K'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct globals g = {0};
+	for (int c; (c = getopt_long(argc, argv, "+H:K:h", options, NULL)) != -1;) {
+		if (c == 'H') {
+			g.host = optarg;
+		} else if (c == 'K') {
+			g.key = optarg;
+		} else {
+			usage(c == 'h' ? stdout : stderr);
+			return c == 'h' ? 0 : EXIT_TENON;
+		}
+	}
+	if (optind == argc) {
+		usage(stderr);
+		return EXIT_TENON;
+	}
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+		if (strcmp(argv[optind], commands[i].name) != 0)
+			continue;
+		int skipped = optind;
+		optind = 0; /* getopt starts anew, on the command's own arguments */
+		int code = commands[i].run(&g, argc - skipped, argv + skipped);
+		curl_global_cleanup();
+		return code;
+	}
+	return complain("there is no command %s", argv[optind]);
+}

@@ -1,0 +1,208 @@
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "follow.h"
+#include "proto/cleanup.h"
+
+struct run {
+	bool remove, interactive, timing;
+	const char *name, *workdir;
+	json_t *env;
+	double boot, exec; /* seconds */
+};
+
+static double seconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* "NAME=value", or "NAME" for the value it has here. */
+static int add_env(struct run *o, const char *text)
+{
+	const char *equals = strchr(text, '=');
+	const char *value = equals ? equals + 1 : getenv(text);
+	if (equals == text || !*text)
+		return complain("--env wants NAME=value, not %s", text);
+	_cleanup_free_ char *name = equals ? strndup(text, (size_t)(equals - text)) : strdup(text);
+	if (value && json_object_set_new(o->env, name, json_string(value)) < 0)
+		return complain("--env %s is not UTF-8 text", name);
+	return 0;
+}
+
+static int read_options(struct run *o, int argc, char **argv, const char *usage, const char *short_options)
+{
+	static const struct option options[] = {
+		{"rm", no_argument, NULL, 'r'},
+		{"name", required_argument, NULL, 'n'},
+		{"env", required_argument, NULL, 'e'},
+		{"workdir", required_argument, NULL, 'w'},
+		{"interactive", no_argument, NULL, 'i'},
+		{"timing", no_argument, NULL, 't'},
+		{0},
+	};
+	bool whole_run = strchr(short_options, 'r');
+	for (int c; (c = getopt_long(argc, argv, short_options, options, NULL)) != -1;) {
+		if (!whole_run && (c == 'r' || c == 'n'))
+			c = '?';
+		switch (c) {
+		case 'r':
+			o->remove = true;
+			break;
+		case 'n':
+			o->name = optarg;
+			break;
+		case 'e':
+			if (add_env(o, optarg))
+				return EXIT_TENON;
+			break;
+		case 'w':
+			o->workdir = optarg;
+			break;
+		case 'i':
+			o->interactive = true;
+			break;
+		case 't':
+			o->timing = true;
+			break;
+		default:
+			return complain("usage: tenon %s", usage);
+		}
+	}
+	/* The target and, with or without "--" between them, the command. */
+	if (optind < argc - 1 && strcmp(argv[optind + 1], "--") == 0) {
+		argv[optind + 1] = argv[optind];
+		optind++;
+	}
+	if (optind + 1 >= argc)
+		return complain("usage: tenon %s", usage);
+	return 0;
+}
+
+/* Runs argv in the box and stays until it ends. */
+static int exec_in(struct api *a, struct run *o, const char *box, char **argv)
+{
+	struct api_error e;
+	_cleanup_free_ char *segment = api_escape(box), *path = NULL;
+	json_t *body = json_pack("{s:s, s:[], s:O}", "command", argv[0], "args", "env", o->env);
+	for (char **arg = argv + 1; body && *arg; arg++)
+		if (json_array_append_new(json_object_get(body, "args"), json_string(*arg)) < 0) {
+			json_decref(body);
+			body = NULL;
+		}
+	if (!body || !segment)
+		return complain("the command is not UTF-8 text");
+	if (o->workdir)
+		json_object_set_new(body, "working_dir", json_string(o->workdir));
+	if (!o->interactive)
+		json_object_set_new(body, "stdin", json_string(""));
+	double began = seconds();
+	json_t *started = api_call(a, "POST", body, &e, "/boxes/%s/exec", segment);
+	if (!started) {
+		complain("%s", e.message);
+		if (e.status != 422)
+			return EXIT_TENON;
+		return e.errnum == ENOENT ? EXIT_NOT_FOUND : EXIT_NO_EXEC;
+	}
+	const char *id = json_string_value(json_object_get(started, "execution_id"));
+	int code = -1;
+	if (asprintf(&path, "/boxes/%s/executions/%s", segment, id ? id : "") > 0)
+		code = follow(a, path, o->interactive, &e);
+	json_decref(started);
+	o->exec = seconds() - began;
+	return code < 0 ? complain("%s", e.message) : code;
+}
+
+/* From here on signals are for the command, and a closed pipe is an error to be seen. */
+static void hold_signals(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int run_in_new_box(struct api *a, struct run *o, const char *image, char **argv)
+{
+	struct api_error e;
+	json_t *body = json_pack("{s:s, s:O}", "image", image, "env", o->env);
+	if (!body)
+		return complain("the image's name is not UTF-8 text");
+	if (o->name)
+		json_object_set_new(body, "name", json_string(o->name));
+	json_t *box = api_call(a, "POST", body, &e, "/boxes");
+	if (!box)
+		return complain("%s", e.message);
+	const char *id = json_string_value(json_object_get(box, "box_id"));
+	_cleanup_free_ char *segment = api_escape(id ? id : "");
+	double began = seconds();
+	json_t *running = api_call(a, "POST", NULL, &e, "/boxes/%s/start", segment);
+	o->boot = seconds() - began;
+	int code = running ? exec_in(a, o, id, argv) : complain("%s", e.message);
+	json_decref(running);
+	if (o->remove) {
+		json_t *gone = api_call(a, "DELETE", NULL, &e, "/boxes/%s?force=true", segment);
+		if (!gone)
+			complain("the box %s is still there: %s", id, e.message);
+		json_decref(gone);
+	}
+	json_decref(box);
+	return code;
+}
+
+int command_run(const struct globals *g, int argc, char **argv)
+{
+	struct run o = {.env = json_object()};
+	struct api a;
+	struct api_error e;
+	int code =
+		read_options(&o, argc, argv,
+			     "run [--rm] [-i] [--name NAME] [--env NAME=value]... [--workdir DIR] [--timing] "
+			     "IMAGE [--] COMMAND [ARG]...",
+			     "+rn:e:w:it");
+	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+		code = complain("%s", e.message);
+	else if (code == 0) {
+		hold_signals();
+		code = run_in_new_box(&a, &o, argv[optind], argv + optind + 1);
+		if (o.timing && o.exec > 0)
+			fprintf(stderr, "boot %.2f s, exec %.3f s\n", o.boot, o.exec);
+		api_finish(&a);
+	}
+	json_decref(o.env);
+	return code;
+}
+
+int command_exec(const struct globals *g, int argc, char **argv)
+{
+	struct run o = {.env = json_object()};
+	struct api a;
+	struct api_error e;
+	int code = read_options(
+		&o, argc, argv,
+		"exec [-i] [--env NAME=value]... [--workdir DIR] [--timing] BOX [--] COMMAND [ARG]...",
+		"+e:w:it");
+	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+		code = complain("%s", e.message);
+	else if (code == 0) {
+		hold_signals();
+		code = exec_in(&a, &o, argv[optind], argv + optind + 1);
+		if (o.timing && o.exec > 0)
+			fprintf(stderr, "exec %.3f s\n", o.exec);
+		api_finish(&a);
+	}
+	json_decref(o.env);
+	return code;
+}

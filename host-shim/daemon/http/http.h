@@ -1,0 +1,177 @@
+/* HTTP/1.1 on libmicrohttpd, driven by the libuv loop. This room knows requests, replies, event streams and
+ * WebSockets; it does not know boxes. rest/ hands it a table of routes; every call and callback is on the
+ * loop thread.
+ *
+ *   server.c     listeners, connections with their deadlines, MHD's epoll fd on the loop
+ *   request.c    one request: framing checks, routing, the bounded body, the handler, its one reply
+ *   router.c     "/v1[/{prefix}]/boxes/{box}" → route and parameters
+ *   reply.c      JSON, empty and typed error replies, request ids
+ *   fields.c     reads a JSON body member by member and names what is wrong with it
+ *   sse.c        text/event-stream from a source that is asked when there is room
+ *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "proto/err.h"
+
+struct http_server;
+struct http_request;
+
+/* ---- routes ---- */
+
+/* Runs when head and the whole (bounded) body are there. Must lead to exactly one reply, now or later; until
+ * then the request is the handler's, afterwards it is not to be touched. */
+typedef void (*http_handler_fn)(void *app, struct http_request *r);
+
+struct http_route {
+	const char *method; /* "GET" */
+	const char *
+		path; /* "/boxes/{box}/executions/{id}": braces name segments; matched after /v1[/{prefix}] */
+	http_handler_fn handle;
+	size_t body_max; /* bytes of body; 0: HTTP_BODY_DEFAULT. More is answered 413 */
+	bool open;       /* served without asking `authorize` */
+};
+#define HTTP_BODY_DEFAULT (1u << 20)
+
+/* ---- server ---- */
+struct http_config {
+	uv_loop_t *loop;
+	const struct http_route *routes; /* outlive the server, like all of this */
+	size_t route_count;
+	const char *const
+		*prefixes; /* registered tenants, NULL-terminated: "default", "eu/team-4"; may be NULL */
+	void *app;         /* handed to handlers and to authorize */
+	/* Asked for every request whose route is not `open`, before its body is read. true: go on. false: it
+	 * has replied. NULL: everybody may do everything. */
+	bool (*authorize)(void *app, struct http_request *r);
+	unsigned connection_limit; /* 0: 4096 */
+	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
+	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
+	unsigned idle_timeout_ms;  /* between requests of a kept connection, 0: 75 s */
+};
+int http_server_create(struct http_server **out, const struct http_config *c, struct err *e);
+/* Ends every connection; handlers that have not replied may still do so, into the void. NULL is fine. */
+void http_server_destroy(struct http_server *s);
+/* "127.0.0.1:8100", "[::1]:0"; numeric addresses only. -EINVAL names what is wrong with it. */
+int http_listen_tcp(struct http_server *s, const char *address, struct err *e);
+/* Makes a socket of mode 0600 at path, replacing a dead one; -EADDRINUSE if somebody serves there. */
+int http_listen_unix(struct http_server *s, const char *path, struct err *e);
+/* "http://127.0.0.1:43210" of the n-th TCP listener (the real port), NULL beyond the last. */
+const char *http_listen_url(const struct http_server *s, size_t n);
+/* Whether an ADDR:PORT is loopback; false also for what does not parse. */
+bool http_address_is_loopback(const char *address);
+
+/* ---- what a request says ---- */
+const char *http_method(const struct http_request *r);
+/* A named segment of the route, percent-decoded. Never NULL for a name in the route's path. */
+const char *http_param(const struct http_request *r, const char *name);
+/* The registered prefix in the URL, "" if there was none. */
+const char *http_prefix(const struct http_request *r);
+/* A query argument, percent-decoded into the request; NULL if absent. "" for "?force". */
+const char *http_query(struct http_request *r, const char *name);
+/* "true", "1" and "" (present) are true; "false", "0" and absence false. Others: replies 400, returns
+ * -EINVAL. */
+int http_query_flag(struct http_request *r, const char *name, bool *out);
+/* The first header of that name, NULL if absent. */
+const char *http_header(const struct http_request *r, const char *name);
+const uint8_t *http_body(const struct http_request *r,
+			 size_t *len); /* never NULL, NUL-terminated for reading text */
+const char *http_request_id(const struct http_request *r);
+bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+
+/* ---- replies ---- */
+
+/* Error codes of BOXLITE.md §5, with their status and type. */
+enum http_error {
+	HTTP_INVALID_ARGUMENT,
+	HTTP_UNSUPPORTED,
+	HTTP_UNAUTHENTICATED,
+	HTTP_PERMISSION_DENIED,
+	HTTP_NOT_FOUND,
+	HTTP_ALREADY_EXISTS,
+	HTTP_INVALID_STATE,
+	HTTP_STOPPED,
+	HTTP_SESSION_REAPED,
+	HTTP_IMAGE_PULL_FAILED,
+	HTTP_EXECUTION_FAILED,
+	HTTP_RESOURCE_EXHAUSTED,
+	HTTP_NETWORK_UNAVAILABLE,
+	HTTP_UPSTREAM_UNAVAILABLE,
+	HTTP_ENGINE_UNAVAILABLE,
+	HTTP_STORAGE_ERROR,
+	HTTP_DATABASE_ERROR,
+	HTTP_METADATA_ERROR,
+	HTTP_CONFIG_ERROR,
+	HTTP_INTERNAL,
+	HTTP_TIMEOUT,
+};
+/* A header of the reply to come. Value is checked: no control characters reach the wire. */
+void http_set_header(struct http_request *r, const char *name, const char *value);
+/* Takes body (also when it fails). */
+void http_reply_json(struct http_request *r, unsigned status, json_t *body);
+void http_reply_empty(struct http_request *r, unsigned status);
+void http_reply_error(struct http_request *r, enum http_error code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The same with a status of its own (0: the code's) and more members in the error object (taken; may be
+ * NULL). */
+void http_reply_error_with(struct http_request *r, unsigned status, enum http_error code, json_t *more,
+			   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/* ---- event streams ---- */
+struct sse;
+struct sse_source {
+	/* Fill the buffer with whole events (sse_put) and return true, or return false when the last one is
+	 * in it. Called when the client has room. Putting nothing means "wait": sse_wake resumes. */
+	bool (*fill)(void *arg, struct sse *s);
+	/* The stream is over, for whatever reason. Exactly once; s is gone after it. */
+	void (*closed)(void *arg);
+};
+/* Replies 200 and streams. A comment goes out every 15 s of silence. source and arg live until closed. */
+void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg);
+void sse_wake(struct sse *s);
+/* Largest payload that one sse_put_data can take now. Below SSE_ROOM_MIN: return true and be called again.
+ * Above it there is also room for one small sse_put_json. */
+#define SSE_ROOM_MIN 1024
+size_t sse_room(const struct sse *s);
+/* event: name, id: position, data: {"data":"<base64>"}. len at most sse_room. */
+void sse_put_data(struct sse *s, const char *name, uint64_t position, const uint8_t *data, size_t len);
+/* The same with a small JSON object as data (borrowed). -ENOSPC: no room now, return true and be called
+ * again. */
+int sse_put_json(struct sse *s, const char *name, uint64_t position, json_t *data);
+
+/* ---- WebSockets ---- */
+struct ws;
+struct ws_handler {
+	void (*open)(void *arg, struct ws *w); /* upgraded: from now on w may be used */
+	/* One whole message, at most WS_MESSAGE_MAX; data is valid during the call. */
+	void (*message)(void *arg, bool text, const uint8_t *data, size_t len);
+	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every 15
+	 * s and after ws_ping, each time when every message before it has been written to the socket. */
+	size_t (*ping)(void *arg, uint8_t buf[125]);
+	void (*pong)(void *arg, const uint8_t *data, size_t len);
+	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */
+	/* The socket is gone (also if it never opened). Exactly once, last. */
+	void (*closed)(void *arg);
+};
+#define WS_MESSAGE_MAX (1u << 20)
+#define WS_QUEUE_HIGH (256u << 10)
+#define WS_QUEUE_LOW (64u << 10)
+/* Checks the handshake of r. 0: r may be answered with http_reply_ws. Else it has replied 400 or 426. */
+int http_check_ws(struct http_request *r);
+/* Replies 101. handler and arg live until closed. */
+void http_reply_ws(struct http_request *r, const struct ws_handler *handler, void *arg);
+/* Queues a message; copies. A writer stops at WS_QUEUE_HIGH queued bytes and goes on when drained is called.
+ */
+void ws_send(struct ws *w, bool text, const void *data, size_t len);
+void ws_send_json(struct ws *w, json_t *object); /* takes object */
+void ws_ping(struct ws *w);                      /* soon, behind what is queued */
+size_t ws_queued(const struct ws *w);
+void ws_pause(struct ws *w, bool paused); /* stop reading: backpressure towards the client */
+/* Sends what is queued and a close frame, then closes; the client has 5 s to answer. No message is delivered
+ * after it. */
+void ws_close(struct ws *w, uint16_t code, const char *reason);

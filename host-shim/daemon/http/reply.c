@@ -1,0 +1,117 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static const struct {
+	unsigned status;
+	const char *code, *type;
+} errors[] = {
+	[HTTP_INVALID_ARGUMENT] = {400, "invalid_argument", "InvalidArgumentError"},
+	[HTTP_UNSUPPORTED] = {400, "unsupported", "UnsupportedError"},
+	[HTTP_UNAUTHENTICATED] = {401, "unauthenticated", "AuthError"},
+	[HTTP_PERMISSION_DENIED] = {403, "permission_denied", "AuthError"},
+	[HTTP_NOT_FOUND] = {404, "not_found", "NotFoundError"},
+	[HTTP_ALREADY_EXISTS] = {409, "already_exists", "AlreadyExistsError"},
+	[HTTP_INVALID_STATE] = {409, "invalid_state", "InvalidStateError"},
+	[HTTP_STOPPED] = {409, "stopped", "StoppedError"},
+	[HTTP_SESSION_REAPED] = {410, "session_reaped", "SessionReapedError"},
+	[HTTP_IMAGE_PULL_FAILED] = {422, "image_pull_failed", "ImageError"},
+	[HTTP_EXECUTION_FAILED] = {422, "execution_failed", "ExecutionError"},
+	[HTTP_RESOURCE_EXHAUSTED] = {429, "resource_exhausted", "ResourceExhaustedError"},
+	[HTTP_NETWORK_UNAVAILABLE] = {503, "network_unavailable", "NetworkError"},
+	[HTTP_UPSTREAM_UNAVAILABLE] = {503, "upstream_unavailable", "UpstreamUnavailableError"},
+	[HTTP_ENGINE_UNAVAILABLE] = {503, "engine_unavailable", "EngineError"},
+	[HTTP_STORAGE_ERROR] = {500, "storage_error", "StorageError"},
+	[HTTP_DATABASE_ERROR] = {500, "database_error", "DatabaseError"},
+	[HTTP_METADATA_ERROR] = {500, "metadata_error", "MetadataError"},
+	[HTTP_CONFIG_ERROR] = {500, "config_error", "ConfigError"},
+	[HTTP_INTERNAL] = {500, "internal", "InternalError"},
+	[HTTP_TIMEOUT] = {504, "timeout", "TimeoutError"},
+};
+
+void http_set_header(struct http_request *r, const char *name, const char *value)
+{
+	if (r->header_count == sizeof r->headers / sizeof *r->headers)
+		return;
+	struct header *h = &r->headers[r->header_count++];
+	snprintf(h->name, sizeof h->name, "%s", name);
+	snprintf(h->value, sizeof h->value, "%s", value);
+	for (char *p = h->value; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
+static void answer_text(struct http_request *r, unsigned status, char *text)
+{
+	struct MHD_Response *response =
+		text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
+	if (!response) {
+		/* Out of memory: an empty 500 is what can still be said. */
+		free(text);
+		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+		if (!response)
+			abort();
+		status = 500;
+	} else {
+		MHD_add_response_header(response, "Content-Type", "application/json");
+	}
+	request_answer(r, status, response);
+}
+
+void http_reply_json(struct http_request *r, unsigned status, json_t *body)
+{
+	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	json_decref(body);
+	answer_text(r, status, text);
+}
+
+void http_reply_empty(struct http_request *r, unsigned status)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (!response)
+		abort();
+	request_answer(r, status, response);
+}
+
+/* Cuts at the last whole code point: a message may end inside one, and jansson refuses broken UTF-8. */
+static json_t *message_json(const char *message)
+{
+	size_t len = strlen(message);
+	json_t *s = NULL;
+	for (size_t cut = 0; !s && cut <= len && cut < 4; cut++)
+		s = json_stringn(message, len - cut);
+	return s ? s : json_string("(the message is not text)");
+}
+
+static void reply_error(struct http_request *r, unsigned status, enum http_error code, json_t *more,
+			const char *fmt, va_list ap)
+{
+	char message[1024];
+	vsnprintf(message, sizeof message, fmt, ap);
+	json_t *error = more ? more : json_object();
+	json_object_set_new(error, "message", message_json(message));
+	json_object_set_new(error, "type", json_string(errors[code].type));
+	json_object_set_new(error, "code", json_string(errors[code].code));
+	json_object_set_new(error, "request_id", json_string(r->id));
+	http_reply_json(r, status ? status : errors[code].status, json_pack("{s:o}", "error", error));
+}
+
+void http_reply_error(struct http_request *r, enum http_error code, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	reply_error(r, 0, code, NULL, fmt, ap);
+	va_end(ap);
+}
+
+void http_reply_error_with(struct http_request *r, unsigned status, enum http_error code, json_t *more,
+			   const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	reply_error(r, status, code, more, fmt, ap);
+	va_end(ap);
+}

@@ -1,0 +1,429 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <wslay/wslay.h>
+
+#include "handshake.h"
+#include "internal.h"
+
+#define PING_MS 15000
+#define SILENCE_MS 45000 /* nothing came in and nothing went out for so long: the client is gone */
+#define CLOSE_MS 5000    /* for the client to answer a close frame */
+#define READ_BUDGET (256u << 10)
+
+struct ws {
+	struct http_server *server;
+	struct ws *next, **link;
+	const struct ws_handler *handler;
+	void *arg;
+	struct MHD_UpgradeResponseHandle *upgrade; /* NULL before 101 is out */
+	int fd;                                    /* MHD's */
+	wslay_event_context_ptr wslay;
+	uv_poll_t poll;
+	uv_timer_t timer;
+	int watched;    /* events that poll waits for */
+	uint8_t *early; /* read by MHD behind the request */
+	size_t early_len, early_at;
+	size_t budget;
+	uint64_t alive_ms; /* when bytes last came in or went out */
+	bool paused, was_high, lingering, finished;
+	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a
+	 * close ends the queue, so both wait here until the queue is empty. */
+	bool ping_due, closing, close_queued;
+	uint16_t close_code;
+	char close_reason[64];
+	/* Of the frame header that is being read: wslay does not look at the mask bit. */
+	uint8_t head[10];
+	unsigned head_len;
+	uint64_t skip;
+};
+
+static void on_poll(uv_poll_t *p, int status, int events);
+
+static void ws_free(uv_handle_t *h)
+{
+	struct ws *w = h->data;
+	wslay_event_context_free(w->wslay);
+	free(w->early);
+	free(w);
+}
+
+static void timer_closed(uv_handle_t *h)
+{
+	struct ws *w = h->data;
+	uv_close((uv_handle_t *)&w->poll, ws_free);
+}
+
+/* Never from inside a handler's call: ws_close and ws_send only queue. */
+static void finish(struct ws *w)
+{
+	if (w->finished)
+		return;
+	w->finished = true;
+	*w->link = w->next;
+	if (w->next)
+		w->next->link = w->link;
+	uv_poll_stop(&w->poll);
+	MHD_upgrade_action(w->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+	server_kick(w->server);
+	w->handler->closed(w->arg);
+	uv_close((uv_handle_t *)&w->timer, timer_closed);
+}
+
+void ws_abort(struct ws *w)
+{
+	finish(w);
+}
+
+static void watch(struct ws *w)
+{
+	int events = 0;
+	if (w->finished)
+		return;
+	if (w->lingering || (!w->paused && wslay_event_want_read(w->wslay)))
+		events |= UV_READABLE;
+	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
+	if (wslay_event_want_write(w->wslay) || (!w->paused && w->early_at < w->early_len) || w->ping_due ||
+	    (w->closing && !w->close_queued))
+		events |= UV_WRITABLE;
+	/* A paused socket must still show that the client left. */
+	if (!events)
+		events = UV_DISCONNECT;
+	if (events != w->watched)
+		uv_poll_start(&w->poll, events, on_poll);
+	w->watched = events;
+}
+
+/* ---- reading ---- */
+
+/* Follows the frame headers in what is read: RFC 6455 §5.1 wants a client's frames masked. */
+static bool all_masked(struct ws *w, const uint8_t *data, size_t len)
+{
+	while (len) {
+		if (w->skip) {
+			size_t n = len < w->skip ? len : (size_t)w->skip;
+			w->skip -= n;
+			data += n;
+			len -= n;
+			continue;
+		}
+		w->head[w->head_len++] = *data++;
+		len--;
+		if (w->head_len < 2)
+			continue;
+		if (!(w->head[1] & 0x80))
+			return false;
+		unsigned size = w->head[1] & 0x7f;
+		unsigned want = size == 126 ? 4 : size == 127 ? 10 : 2;
+		if (w->head_len < want)
+			continue;
+		uint64_t payload = want == 2 ? size : 0;
+		for (unsigned i = 2; i < want; i++)
+			payload = payload << 8 | w->head[i];
+		w->skip = (payload > UINT64_MAX - 4 ? UINT64_MAX - 4 : payload) + 4; /* and the mask itself */
+		w->head_len = 0;
+	}
+	return true;
+}
+
+static ssize_t on_want_data(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, int flags, void *arg)
+{
+	(void)flags;
+	struct ws *w = arg;
+	ssize_t n;
+	if (len > w->budget)
+		len = w->budget;
+	if (w->paused || len == 0) {
+		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+		return -1;
+	}
+	if (w->early_at < w->early_len) {
+		n = (ssize_t)(len < w->early_len - w->early_at ? len : w->early_len - w->early_at);
+		memcpy(buf, w->early + w->early_at, (size_t)n);
+		w->early_at += (size_t)n;
+	} else {
+		n = recv(w->fd, buf, len, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+			wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+			return -1;
+		}
+	}
+	if (n > 0 && !all_masked(w, buf, (size_t)n)) {
+		wslay_event_shutdown_read(ctx);
+		ws_close(w, WSLAY_CODE_PROTOCOL_ERROR, "frames must be masked");
+		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+		return -1;
+	}
+	if (n <= 0) {
+		wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
+		return -1;
+	}
+	w->budget -= (size_t)n;
+	w->alive_ms = uv_now(w->server->config.loop);
+	return n;
+}
+
+static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m, void *arg)
+{
+	(void)ctx;
+	struct ws *w = arg;
+	if (w->closing)
+		return;
+	if (m->opcode == WSLAY_TEXT_FRAME || m->opcode == WSLAY_BINARY_FRAME)
+		w->handler->message(w->arg, m->opcode == WSLAY_TEXT_FRAME, m->msg, m->msg_length);
+	else if (m->opcode == WSLAY_PONG)
+		w->handler->pong(w->arg, m->msg, m->msg_length);
+}
+
+/* ---- writing ---- */
+
+static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags,
+			    void *arg)
+{
+	struct ws *w = arg;
+	ssize_t n =
+		send(w->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL | (flags & WSLAY_MSG_MORE ? MSG_MORE : 0));
+	if (n < 0)
+		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK
+									     : WSLAY_ERR_CALLBACK_FAILURE);
+	else
+		w->alive_ms = uv_now(w->server->config.loop);
+	return n;
+}
+
+static void queue(struct ws *w, uint8_t opcode, const void *data, size_t len)
+{
+	if (w->finished || w->closing)
+		return;
+	const struct wslay_event_msg m = {.opcode = opcode, .msg = data, .msg_length = len};
+	/* Without memory for a message the stream would have a hole: it ends instead. */
+	if (wslay_event_queue_msg(w->wslay, &m) != 0)
+		ws_close(w, WSLAY_CODE_INTERNAL_SERVER_ERROR, "out of memory");
+	watch(w);
+}
+
+void ws_send(struct ws *w, bool text, const void *data, size_t len)
+{
+	queue(w, text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME, data, len);
+	if (ws_queued(w) >= WS_QUEUE_HIGH)
+		w->was_high = true;
+}
+
+void ws_send_json(struct ws *w, json_t *object)
+{
+	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	if (text)
+		ws_send(w, true, text, strlen(text));
+	free(text);
+	json_decref(object);
+}
+
+void ws_ping(struct ws *w)
+{
+	w->ping_due = true;
+	watch(w);
+}
+
+size_t ws_queued(const struct ws *w)
+{
+	return wslay_event_get_queued_msg_length(w->wslay);
+}
+
+void ws_pause(struct ws *w, bool paused)
+{
+	w->paused = paused;
+	watch(w);
+}
+
+void ws_close(struct ws *w, uint16_t code, const char *reason)
+{
+	if (w->finished || w->closing)
+		return;
+	w->closing = true;
+	w->close_code = code;
+	snprintf(w->close_reason, sizeof w->close_reason, "%s", reason);
+	watch(w);
+}
+
+/* ---- events ---- */
+
+static void on_close_timeout(uv_timer_t *t)
+{
+	finish(t->data);
+}
+
+/* The close frame is out. Closing now with unread bytes would reset the connection, and the client might not
+ * see it. */
+static void linger(struct ws *w)
+{
+	if (!w->lingering) {
+		w->lingering = true;
+		shutdown(w->fd, SHUT_WR);
+		uv_timer_start(&w->timer, on_close_timeout, CLOSE_MS, 0);
+	}
+	char waste[4096];
+	ssize_t n;
+	int rounds = 64;
+	while ((n = recv(w->fd, waste, sizeof waste, MSG_DONTWAIT)) > 0 && --rounds)
+		;
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		finish(w);
+}
+
+/* Writes what the socket takes; then, behind the last message, the ping and the close that waited for it. */
+static int send_queued(struct ws *w)
+{
+	if (wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
+		return -EIO;
+	if (wslay_event_want_write(w->wslay))
+		return 0;
+	if (w->ping_due) {
+		uint8_t payload[125];
+		w->ping_due = false;
+		queue(w, WSLAY_PING, payload, w->handler->ping(w->arg, payload));
+	}
+	if (w->closing && !w->close_queued && ws_queued(w) == 0) {
+		w->close_queued = true;
+		wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason,
+					strlen(w->close_reason));
+	}
+	return wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0 ? -EIO : 0;
+}
+
+static void step(struct ws *w)
+{
+	w->budget = READ_BUDGET;
+	if (!w->lingering && wslay_event_want_read(w->wslay) && wslay_event_recv(w->wslay) != 0)
+		return finish(w);
+	if (send_queued(w) < 0)
+		return finish(w);
+	if (w->was_high && ws_queued(w) < WS_QUEUE_LOW && !w->closing) {
+		w->was_high = false;
+		w->handler->drained(w->arg);
+	}
+	if (wslay_event_get_close_sent(w->wslay) && !wslay_event_want_write(w->wslay))
+		linger(w);
+	watch(w);
+}
+
+static void on_poll(uv_poll_t *p, int status, int events)
+{
+	struct ws *w = p->data;
+	if (status < 0 || events == UV_DISCONNECT)
+		finish(w);
+	else
+		step(w);
+}
+
+static void on_ping_time(uv_timer_t *t)
+{
+	struct ws *w = t->data;
+	/* A client that we do not listen to cannot be silent. */
+	if (w->paused)
+		w->alive_ms = uv_now(t->loop);
+	if (uv_now(t->loop) - w->alive_ms > SILENCE_MS)
+		return finish(w);
+	ws_ping(w);
+	step(w);
+}
+
+/* ---- opening ---- */
+
+static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *state, const char *extra,
+		       size_t extra_len, MHD_socket fd, struct MHD_UpgradeResponseHandle *upgrade)
+{
+	(void)mhd;
+	static const struct wslay_event_callbacks callbacks = {
+		.recv_callback = on_want_data,
+		.send_callback = on_want_send,
+		.on_msg_recv_callback = on_message,
+	};
+	struct ws *w = cls;
+	struct http_request *r = state;
+	r->ended = NULL;
+	w->upgrade = upgrade;
+	w->fd = fd;
+	w->alive_ms = uv_now(w->server->config.loop);
+	if (extra_len && (w->early = malloc(extra_len))) {
+		memcpy(w->early, extra, extra_len);
+		w->early_len = extra_len;
+	}
+	if ((extra_len && !w->early) || wslay_event_context_server_init(&w->wslay, &callbacks, w) != 0 ||
+	    uv_poll_init_socket(w->server->config.loop, &w->poll, fd) < 0) {
+		MHD_upgrade_action(upgrade, MHD_UPGRADE_ACTION_CLOSE);
+		w->handler->closed(w->arg);
+		wslay_event_context_free(w->wslay);
+		free(w->early);
+		free(w);
+		return;
+	}
+	wslay_event_config_set_max_recv_msg_length(w->wslay, WS_MESSAGE_MAX);
+	uv_timer_init(w->server->config.loop, &w->timer);
+	w->poll.data = w->timer.data = w;
+	w->next = w->server->sockets;
+	w->link = &w->server->sockets;
+	if (w->next)
+		w->next->link = &w->next;
+	w->server->sockets = w;
+	w->handler->open(w->arg, w);
+	/* The first ping goes out at once, from the loop: it tells the client that we are there. */
+	uv_timer_start(&w->timer, on_ping_time, 0, PING_MS);
+	watch(w);
+}
+
+static void on_never_opened(void *arg)
+{
+	struct ws *w = arg;
+	w->handler->closed(w->arg);
+	free(w);
+}
+
+int http_check_ws(struct http_request *r)
+{
+	const char *upgrade = http_header(r, "Upgrade"), *connection = http_header(r, "Connection");
+	const char *version = http_header(r, "Sec-WebSocket-Version"),
+		   *key = http_header(r, "Sec-WebSocket-Key");
+	if (!upgrade || !handshake_has_token(upgrade, "websocket") || !connection ||
+	    !handshake_has_token(connection, "upgrade")) {
+		http_set_header(r, "Upgrade", "websocket");
+		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL,
+				      "this path wants a WebSocket upgrade");
+		return -EPROTO;
+	}
+	if (!version || strcmp(version, "13") != 0) {
+		http_set_header(r, "Sec-WebSocket-Version", "13");
+		http_reply_error_with(r, 426, HTTP_INVALID_ARGUMENT, NULL,
+				      "Sec-WebSocket-Version must be 13");
+		return -EPROTO;
+	}
+	if (!key || !handshake_key_is_valid(key)) {
+		http_reply_error(r, HTTP_INVALID_ARGUMENT, "Sec-WebSocket-Key must be 16 bytes in base64");
+		return -EPROTO;
+	}
+	return 0;
+}
+
+void http_reply_ws(struct http_request *r, const struct ws_handler *handler, void *arg)
+{
+	const char *key = http_header(r, "Sec-WebSocket-Key");
+	struct ws *w = key ? calloc(1, sizeof *w) : NULL;
+	struct MHD_Response *response = w ? MHD_create_response_for_upgrade(on_upgrade, w) : NULL;
+	if (!response) {
+		free(w);
+		handler->closed(arg);
+		http_reply_error(r, HTTP_INTERNAL, "no memory");
+		return;
+	}
+	char accept[HANDSHAKE_ACCEPT_SIZE];
+	handshake_accept(key, accept);
+	w->server = r->server;
+	w->handler = handler;
+	w->arg = arg;
+	MHD_add_response_header(response, "Upgrade", "websocket");
+	MHD_add_response_header(response, "Sec-WebSocket-Accept", accept);
+	r->streams = true;
+	r->ended = on_never_opened;
+	r->ended_arg = w;
+	request_answer(r, MHD_HTTP_SWITCHING_PROTOCOLS, response);
+}

@@ -1,0 +1,280 @@
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "utf8.h"
+
+/* GET …/attach: an execution over a WebSocket (BOXLITE.md §4). */
+
+#define FRAME_MAX (64u << 10)
+#define HOLD_MS 10000 /* half a code point that is still half by then will not be whole */
+
+struct attach {
+	unsigned holds; /* the socket's, those of signals under way */
+	struct ws *ws;  /* NULL before it opened and after it closed */
+	struct execution *x;
+	struct reader *reader;
+	struct utf8_hold held[2]; /* stdout, stderr */
+	/* Our pings carry the log position up to which all was sent; the pong says that it has arrived, and
+	 * the next attach begins there. With half a code point held back the position stays before it. */
+	uint64_t position, pinged;
+	uint64_t held_since; /* loop time */
+	bool ping_out;
+	bool ended; /* the exit is sent: nothing more is read, and somebody else may attach */
+	uv_loop_t *loop;
+	uint8_t frame[FRAME_MAX];
+};
+
+static void release(struct attach *a)
+{
+	if (--a->holds == 0)
+		free(a);
+}
+
+static void send_error(struct attach *a, const char *message)
+{
+	if (a->ws)
+		ws_send_json(a->ws, json_pack("{s:s, s:s}", "type", "error", "message", message));
+}
+
+/* ---- output ---- */
+
+static bool holds_back(const struct attach *a)
+{
+	return a->held[0].len || a->held[1].len;
+}
+
+static void send_data(struct attach *a, int channel, const uint8_t *data, size_t len)
+{
+	if (!holds_back(a))
+		a->held_since = uv_now(a->loop);
+	a->frame[0] = (uint8_t)channel;
+	size_t n = utf8_feed(&a->held[channel - 1], data, len, a->frame + 1);
+	if (n)
+		ws_send(a->ws, false, a->frame, n + 1);
+}
+
+static void flush(struct attach *a, int channel)
+{
+	a->frame[0] = (uint8_t)channel;
+	size_t n = utf8_flush(&a->held[channel - 1], a->frame + 1);
+	if (n)
+		ws_send(a->ws, false, a->frame, n + 1);
+}
+
+static void end(struct attach *a, uint16_t code, const char *reason)
+{
+	ws_close(a->ws, code, reason);
+	a->ended = true;
+	execution_detach(a->x);
+}
+
+static void send_exit(struct attach *a)
+{
+	struct execution_info i;
+	execution_get_info(a->x, &i);
+	flush(a, 1);
+	flush(a, 2);
+	json_t *exit = json_pack("{s:s, s:i}", "type", "exit", "exit_code", i.exit_code);
+	if (i.reason[0])
+		json_object_set_new(exit, "reason", json_string(i.reason));
+	ws_send_json(a->ws, exit);
+	end(a, 1000, "");
+}
+
+static void pump(struct attach *a)
+{
+	while (a->ws && !a->ended && ws_queued(a->ws) < WS_QUEUE_HIGH) {
+		struct reader_item item;
+		reader_next(a->reader, FRAME_MAX - 4, &item);
+		switch (item.kind) {
+		case READ_DATA:
+			send_data(a, item.channel, item.data, item.len);
+			break;
+		case READ_GAP:
+			flush(a, item.channel);
+			ws_send_json(a->ws,
+				     json_pack("{s:s, s:I, s:I}", "type", "gap", "from",
+					       (json_int_t)item.gap_from, "to", (json_int_t)item.gap_to));
+			break;
+		case READ_EXIT:
+			send_exit(a);
+			return;
+		case READ_ERROR:
+			send_error(a, "the log of this execution cannot be read");
+			end(a, 1011, "log unreadable");
+			return;
+		case READ_WAIT:
+			if (a->position != a->pinged && !a->ping_out)
+				ws_ping(a->ws);
+			return;
+		}
+		if (!holds_back(a))
+			a->position = item.position;
+	}
+}
+
+static void on_more(void *arg)
+{
+	pump(arg);
+}
+
+/* ---- input ---- */
+
+static void on_stdin_drain(void *arg)
+{
+	struct attach *a = arg;
+	if (a->ws)
+		ws_pause(a->ws, false);
+}
+
+static void take_stdin(struct attach *a, const uint8_t *data, size_t len)
+{
+	if (len == 0)
+		return;
+	if (execution_stdin_queued(a->x) + len > EXECUTION_STDIN_MAX) {
+		/* Only with POST …/input beside us: alone, we stop reading before. */
+		ws_close(a->ws, 1008, "too much input waits");
+		return;
+	}
+	execution_write(a->x, data, len, NULL, NULL);
+	if (execution_stdin_queued(a->x) > EXECUTION_STDIN_MAX / 2) {
+		ws_pause(a->ws, true);
+		execution_on_stdin_drain(a->x, on_stdin_drain, a);
+	}
+}
+
+static void on_signalled(void *arg, const struct failure *f)
+{
+	struct attach *a = arg;
+	if (f)
+		send_error(a, f->message);
+	release(a);
+}
+
+static void take_control(struct attach *a, const uint8_t *data, size_t len)
+{
+	struct fields f;
+	fields_parse(&f, data, len);
+	const char *type = fields_string(&f, "type", 1, 32);
+	if (!type)
+		fields_fault(&f, "type", "is missing");
+	else if (strcmp(type, "stdin_eof") == 0)
+		execution_close_stdin(a->x);
+	else if (strcmp(type, "resize") == 0)
+		fields_fault(&f, "type", "resize is for a terminal, and this execution has none");
+	else if (strcmp(type, "signal") != 0)
+		fields_fault(&f, "type", "is none of resize, signal and stdin_eof");
+	int64_t signo = fields_int(&f, "sig", INT32_MIN, INT32_MAX, 0);
+	if (!f.problem[0] && strcmp(type, "signal") == 0) {
+		if (!rest_signal_allowed(signo)) {
+			fields_fault(&f, "sig", "must be %s", REST_SIGNALS);
+		} else {
+			a->holds++;
+			execution_signal(a->x, (int)signo, on_signalled, a);
+		}
+	}
+	if (f.problem[0])
+		send_error(a, f.problem);
+	fields_finish(&f);
+}
+
+/* ---- the socket ---- */
+
+static void on_open(void *arg, struct ws *w)
+{
+	struct attach *a = arg;
+	a->ws = w;
+	pump(a);
+}
+
+static void on_message(void *arg, bool text, const uint8_t *data, size_t len)
+{
+	if (text)
+		take_control(arg, data, len);
+	else
+		take_stdin(arg, data, len);
+}
+
+static size_t on_ping(void *arg, uint8_t buf[125])
+{
+	struct attach *a = arg;
+	if (!a->ended && holds_back(a) && uv_now(a->loop) - a->held_since > HOLD_MS) {
+		flush(a, 1);
+		flush(a, 2);
+		a->position = reader_position(a->reader);
+	}
+	a->pinged = a->position;
+	a->ping_out = true;
+	uint64_t wire = htole64(a->position);
+	memcpy(buf, &wire, sizeof wire);
+	return sizeof wire;
+}
+
+static void on_pong(void *arg, const uint8_t *data, size_t len)
+{
+	struct attach *a = arg;
+	uint64_t wire;
+	if (len != sizeof wire)
+		return;
+	memcpy(&wire, data, sizeof wire);
+	uint64_t position = le64toh(wire);
+	if (position > a->pinged)
+		return; /* not one of ours */
+	execution_set_seen(a->x, position);
+	a->ping_out = false;
+	if (a->position != a->pinged && !a->ended)
+		ws_ping(a->ws);
+}
+
+static void on_drained(void *arg)
+{
+	pump(arg);
+}
+
+static void on_closed(void *arg)
+{
+	struct attach *a = arg;
+	a->ws = NULL;
+	reader_close(a->reader);
+	execution_on_stdin_drain(a->x, NULL, NULL);
+	if (!a->ended)
+		execution_detach(a->x);
+	execution_unref(a->x);
+	release(a);
+}
+
+void rest_attach(void *app, struct http_request *r)
+{
+	static const struct ws_handler handler = {
+		.open = on_open,
+		.message = on_message,
+		.ping = on_ping,
+		.pong = on_pong,
+		.drained = on_drained,
+		.closed = on_closed,
+	};
+	struct rest *rest = app;
+	struct execution *x = rest_execution(rest, r);
+	uint64_t from;
+	if (!x || http_check_ws(r) < 0 || !rest_from(r, execution_seen(x), &from))
+		return;
+	if (!execution_attach(x)) {
+		http_reply_error(r, HTTP_INVALID_STATE, "another client is attached to this execution");
+		return;
+	}
+	struct err e = {.msg = "no memory"};
+	struct attach *a = calloc(1, sizeof *a);
+	if (!a || reader_open(&a->reader, x, from, on_more, a, &e) < 0) {
+		free(a);
+		execution_detach(x);
+		http_reply_error(r, HTTP_STORAGE_ERROR, "%s", e.msg);
+		return;
+	}
+	a->holds = 1;
+	a->loop = rest->config.loop;
+	a->x = execution_ref(x);
+	a->position = a->pinged = reader_position(a->reader);
+	http_reply_ws(r, &handler, a);
+}

@@ -1,0 +1,144 @@
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "limits.h"
+
+/* A field that has a meaning, which this tenond does not give it: refused unless it is empty or its default,
+ * since an isolation or mount that is silently left out would be worse than an error. */
+static void refuse_if_set(struct fields *f, const char *name)
+{
+	json_t *v = fields_any(f, name);
+	bool empty = !v || json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0) ||
+		     (json_is_array(v) && json_array_size(v) == 0) ||
+		     (json_is_object(v) && json_object_size(v) == 0);
+	if (!empty)
+		fields_refuse(f, name, "is not supported yet");
+}
+
+static void read_direction(struct fields *network, const char *name, const char *prefix)
+{
+	json_t *object = fields_object(network, name);
+	if (!object)
+		return;
+	struct fields f;
+	fields_open(&f, object, prefix);
+	fields_choice(&f, "mode", "enabled", "disabled");
+	refuse_if_set(&f, "allow_net");
+	fields_close(network, &f);
+}
+
+/* In its three shapes: "enabled", {mode, allow_net} and {outbound: {mode, …}, inbound: {mode, …}}. The
+ * published clients always send "enabled", so that is taken although a box has no network device yet. */
+static void read_network(struct fields *f)
+{
+	if (json_is_string(json_object_get(f->object, "network"))) {
+		fields_choice(f, "network", "enabled", "disabled");
+		return;
+	}
+	json_t *object = fields_object(f, "network");
+	if (!object)
+		return;
+	struct fields n;
+	fields_open(&n, object, "network.");
+	if ((fields_has(&n, "mode") || fields_has(&n, "allow_net")) &&
+	    (fields_has(&n, "outbound") || fields_has(&n, "inbound")))
+		fields_fault(&n, "mode", "cannot stand beside network.outbound or network.inbound");
+	fields_choice(&n, "mode", "enabled", "disabled");
+	refuse_if_set(&n, "allow_net");
+	read_direction(&n, "outbound", "network.outbound.");
+	read_direction(&n, "inbound", "network.inbound.");
+	fields_close(f, &n);
+}
+
+static void read_advanced(struct fields *f)
+{
+	json_t *object = fields_object(f, "advanced");
+	if (!object)
+		return;
+	struct fields a;
+	fields_open(&a, object, "advanced.");
+	json_t *capabilities = fields_object(&a, "capabilities");
+	if (capabilities) {
+		struct fields c;
+		fields_open(&c, capabilities, "advanced.capabilities.");
+		refuse_if_set(&c, "add");
+		refuse_if_set(&c, "drop");
+		fields_close(&a, &c);
+	}
+	fields_close(f, &a);
+}
+
+static void check_name(struct fields *f, const char *name)
+{
+	if (!name)
+		return;
+	bool ok = isalnum((unsigned char)name[0]);
+	for (const char *p = name; ok && *p; p++)
+		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
+	if (!ok)
+		fields_fault(
+			f, "name",
+			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
+}
+
+static char *read_labels(struct fields *f)
+{
+	json_t *labels = fields_object(f, "labels");
+	const char *key;
+	json_t *value;
+	json_object_foreach(labels, key, value) if (!json_is_string(value))
+		fields_fault(f, "labels", "must be an object of strings");
+	return labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+}
+
+static const char *const not_yet[] = {
+	"entrypoint", "cmd",         "user",     "volumes", "secrets",
+	"tty",        "rootfs_path", "security", "ports",   "health_check",
+};
+
+bool box_request_read(struct box_request *q, struct http_request *r)
+{
+	size_t len;
+	const uint8_t *body = http_body(r, &len);
+	*q = (struct box_request){0};
+	struct fields *f = &q->fields;
+	struct box_spec *s = &q->spec;
+	fields_parse(f, body, len);
+	s->name = fields_string(f, "name", 1, 128);
+	check_name(f, s->name);
+	s->image = fields_string(f, "image", 1, 512);
+	if (!s->image)
+		s->image = DEFAULT_IMAGE;
+	s->cpus = (unsigned)fields_int(f, "cpus", 1, LIMIT_CPUS, DEFAULT_CPUS);
+	s->memory_mib = (unsigned)fields_int(f, "memory_mib", LIMIT_MEMORY_MIB_MIN, LIMIT_MEMORY_MIB,
+					     DEFAULT_MEMORY_MIB);
+	s->disk_size_gb = (unsigned)fields_int(f, "disk_size_gb", 1, LIMIT_DISK_GB, DEFAULT_DISK_GB);
+	q->env = rest_env_list(f, "env", fields_object(f, "env"));
+	s->env = q->env;
+	s->working_dir = fields_string(f, "working_dir", 1, 4095);
+	if (s->working_dir && s->working_dir[0] != '/')
+		fields_fault(f, "working_dir", "must be an absolute path");
+	s->auto_remove = fields_bool(f, "auto_remove", false);
+	s->auto_stop = fields_int(f, "auto_stop", 0, LIMIT_SECONDS, DEFAULT_AUTO_STOP);
+	s->auto_delete = fields_int(f, "auto_delete", 0, LIMIT_SECONDS, 0);
+	s->auto_resume = fields_bool(f, "auto_resume", true);
+	s->labels_json = q->labels = read_labels(f);
+	fields_bool(f, "detach", false); /* a box never depends on its client */
+	read_network(f);
+	read_advanced(f);
+	for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
+		refuse_if_set(f, not_yet[i]);
+	if (rest_fields_ok(r, f))
+		return true;
+	box_request_finish(q);
+	return false;
+}
+
+void box_request_finish(struct box_request *q)
+{
+	free(q->env);
+	free(q->labels);
+	fields_finish(&q->fields);
+}

@@ -1,0 +1,146 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "limits.h"
+
+static const char *status_name(enum box_status s)
+{
+	switch (s) {
+	case BOX_CONFIGURED:
+	case BOX_STARTING: /* BoxLite has no word for it */
+		return "configured";
+	case BOX_RUNNING:
+		return "running";
+	case BOX_STOPPING:
+		return "stopping";
+	case BOX_STOPPED:
+		return "stopped";
+	case BOX_FAILED:
+		return "failed";
+	}
+	return "unknown";
+}
+
+static json_t *box_json(struct box *b)
+{
+	struct box_info i;
+	box_get_info(b, &i);
+	json_t *labels = i.labels_json ? json_loads(i.labels_json, 0, NULL) : NULL;
+	json_t *o =
+		json_pack("{s:s, s:s?, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:I, s:i, s:o}", "box_id",
+			  i.id, "name", i.name, "status", status_name(i.status), "image", i.image, "cpus",
+			  (int)i.cpus, "memory_mib", (int)i.memory_mib, "disk_size_gb", (int)i.disk_size_gb,
+			  "auto_stop", (json_int_t)i.auto_stop, "auto_delete", (json_int_t)i.auto_delete,
+			  "auto_resume", (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions",
+			  (int)i.executions, "labels", labels ? labels : json_object());
+	json_object_set_new(o, "created_at", rest_time(i.created_ms));
+	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
+	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
+	if (i.working_dir)
+		json_object_set_new(o, "working_dir", json_string(i.working_dir));
+	if (i.error[0]) {
+		/* A console's tail may hold anything: what is no UTF-8 would make the whole box unprintable.
+		 */
+		for (char *p = i.error; *p; p++)
+			if ((unsigned char)*p >= 0x80 ||
+			    ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t'))
+				*p = '?';
+		json_object_set_new(o, "error", json_string(i.error));
+	}
+	return o;
+}
+
+static void on_box(void *arg, struct box *b, const struct failure *f)
+{
+	if (f)
+		rest_reply_failure(arg, f);
+	else
+		http_reply_json(arg, 200, box_json(b));
+}
+
+static void on_created(void *arg, struct box *b, const struct failure *f)
+{
+	struct http_request *r = arg;
+	if (f) {
+		rest_reply_failure(r, f);
+	} else {
+		struct box_info i;
+		box_get_info(b, &i);
+		rest_set_location(r, "/boxes/%s", i.id);
+		http_reply_json(r, 201, box_json(b));
+	}
+}
+
+void rest_create_box(void *app, struct http_request *r)
+{
+	struct rest *rest = app;
+	struct box_request q;
+	if (!box_request_read(&q, r))
+		return;
+	boxes_add(rest->config.boxes, &q.spec, on_created, r);
+	box_request_finish(&q);
+}
+
+static void append(void *list, struct box *b)
+{
+	json_array_append_new(list, box_json(b));
+}
+
+/* Everything on page 1: the published clients ignore next_page_token. */
+void rest_list_boxes(void *app, struct http_request *r)
+{
+	struct rest *rest = app;
+	json_t *list = json_array();
+	boxes_each(rest->config.boxes, append, list);
+	http_reply_json(r, 200, json_pack("{s:o, s:n}", "boxes", list, "next_page_token"));
+}
+
+void rest_get_box(void *app, struct http_request *r)
+{
+	struct box *b = rest_box(app, r);
+	if (b)
+		http_reply_json(r, 200, box_json(b));
+}
+
+void rest_head_box(void *app, struct http_request *r)
+{
+	if (rest_box(app, r))
+		http_reply_empty(r, 204);
+}
+
+static void on_deleted(void *arg, struct box *b, const struct failure *f)
+{
+	(void)b;
+	rest_done(arg, f);
+}
+
+void rest_delete_box(void *app, struct http_request *r)
+{
+	bool force;
+	struct box *b = rest_box(app, r);
+	if (b && http_query_flag(r, "force", &force) == 0)
+		box_delete(b, force, on_deleted, r);
+}
+
+void rest_start_box(void *app, struct http_request *r)
+{
+	struct box *b = rest_box(app, r);
+	if (b)
+		box_start(b, on_box, r);
+}
+
+void rest_stop_box(void *app, struct http_request *r)
+{
+	struct box *b = rest_box(app, r);
+	if (!b)
+		return;
+	size_t len;
+	const uint8_t *body = http_body(r, &len);
+	struct fields f;
+	fields_parse(&f, body, len);
+	double seconds = fields_number(&f, "timeout_seconds", 0, 3600, DEFAULT_STOP_SECONDS);
+	if (rest_fields_ok(r, &f))
+		box_stop(b, (unsigned)(seconds * 1000), on_box, r);
+	fields_finish(&f);
+}

@@ -1,0 +1,83 @@
+/* What the files of this room share. */
+#pragma once
+
+#include "host-shim/daemon/http/fields.h"
+#include "rest.h"
+
+struct rest {
+	struct rest_config config;
+};
+
+/* rest.c */
+/* The box or execution that the path names; NULL after a 404 or 410. */
+struct box *rest_box(struct rest *rest, struct http_request *r);
+struct execution *rest_execution(struct rest *rest, struct http_request *r);
+/* Replies with what f says. */
+void rest_reply_failure(struct http_request *r, const struct failure *f);
+/* Ends reading a body: true if all was well, else it has replied 400 naming the field. Does not free f. */
+bool rest_fields_ok(struct http_request *r, struct fields *f);
+/* Location of something below the URL's own prefix. */
+void rest_set_location(struct http_request *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* "2026-08-21T12:34:56.789Z" */
+json_t *rest_time(int64_t unix_ms);
+/* 204, or the failure: for verbs that answer nothing else. arg is the request. */
+void rest_done(void *arg, const struct failure *f);
+
+/* strings.c: NULL-terminated lists from JSON, allocated in one piece */
+/* ["a", "b"] after first (NULL: none). NULL with a fault in f if an item is no string; free() it. */
+const char **rest_string_list(struct fields *f, const char *name, const char *first, json_t *array);
+/* {"A": "1"} → "A=1". Names without '=' and not empty. */
+const char **rest_env_list(struct fields *f, const char *name, json_t *object);
+
+/* box_spec.c */
+struct box_request {
+	struct box_spec spec;
+	struct fields fields; /* spec borrows from it */
+	const char **env;
+	char *labels;
+};
+/* Reads a create body; false: it has replied. True: box_request_finish it. */
+bool box_request_read(struct box_request *q, struct http_request *r);
+void box_request_finish(struct box_request *q);
+
+/* exec_spec.c */
+struct exec_request {
+	struct exec_spec spec;
+	struct fields fields;
+	const char **argv, **env;
+	const char *stdin_text; /* NULL: the pipe stays open; else written and closed ("": /dev/null) */
+	size_t stdin_len;
+};
+bool exec_request_read(struct exec_request *q, struct http_request *r);
+/* The same from bytes, without HTTP: false leaves the fault in q->fields. For exec_request_read and its
+ * fuzzer. */
+bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
+void exec_request_finish(struct exec_request *q);
+
+/* signals.c */
+#define REST_SIGNALS "1, 2, 3, 6, 10, 12, 15 or 28"
+bool rest_signal_allowed(int64_t signo);
+
+/* config.c */
+void rest_get_config(void *app, struct http_request *r);
+void rest_get_me(void *app, struct http_request *r);
+/* boxes.c */
+void rest_create_box(void *app, struct http_request *r);
+void rest_list_boxes(void *app, struct http_request *r);
+void rest_get_box(void *app, struct http_request *r);
+void rest_head_box(void *app, struct http_request *r);
+void rest_delete_box(void *app, struct http_request *r);
+void rest_start_box(void *app, struct http_request *r);
+void rest_stop_box(void *app, struct http_request *r);
+/* executions.c */
+void rest_exec(void *app, struct http_request *r);
+void rest_get_execution(void *app, struct http_request *r);
+void rest_delete_execution(void *app, struct http_request *r);
+void rest_signal(void *app, struct http_request *r);
+/* input.c, output.c, attach.c */
+void rest_input(void *app, struct http_request *r);
+void rest_output(void *app, struct http_request *r);
+void rest_attach(void *app, struct http_request *r);
+/* The log position that ?from= names, else fallback. False: it has replied. */
+bool rest_from(struct http_request *r, uint64_t fallback, uint64_t *out);
+bool rest_parse_position(const char *text, uint64_t *out);

@@ -1,0 +1,187 @@
+#include "rest.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define INPUT_MAX (4u << 20)
+
+static const struct http_route routes[] = {
+	{.method = "GET", .path = "/config", .handle = rest_get_config, .open = true},
+	{.method = "GET", .path = "/me", .handle = rest_get_me},
+	{.method = "POST", .path = "/boxes", .handle = rest_create_box},
+	{.method = "GET", .path = "/boxes", .handle = rest_list_boxes},
+	{.method = "GET", .path = "/boxes/{box}", .handle = rest_get_box},
+	{.method = "HEAD", .path = "/boxes/{box}", .handle = rest_head_box},
+	{.method = "DELETE", .path = "/boxes/{box}", .handle = rest_delete_box},
+	{.method = "POST", .path = "/boxes/{box}/start", .handle = rest_start_box},
+	{.method = "POST", .path = "/boxes/{box}/stop", .handle = rest_stop_box},
+	{.method = "POST", .path = "/boxes/{box}/exec", .handle = rest_exec},
+	{.method = "GET", .path = "/boxes/{box}/executions/{id}", .handle = rest_get_execution},
+	{.method = "DELETE", .path = "/boxes/{box}/executions/{id}", .handle = rest_delete_execution},
+	{.method = "POST", .path = "/boxes/{box}/executions/{id}/signal", .handle = rest_signal},
+	{.method = "GET", .path = "/boxes/{box}/executions/{id}/attach", .handle = rest_attach},
+	{.method = "GET", .path = "/boxes/{box}/executions/{id}/output", .handle = rest_output},
+	{.method = "POST",
+	 .path = "/boxes/{box}/executions/{id}/input",
+	 .handle = rest_input,
+	 .body_max = INPUT_MAX},
+};
+static const char *const prefixes[] = {"default", NULL};
+
+int rest_create(struct rest **out, const struct rest_config *c, struct err *e)
+{
+	struct rest *rest = calloc(1, sizeof *rest);
+	if (!rest)
+		return err_sys(e, "rest", ENOMEM, "no memory");
+	rest->config = *c;
+	*out = rest;
+	return 0;
+}
+
+void rest_destroy(struct rest *rest)
+{
+	free(rest);
+}
+
+static bool authorize(void *app, struct http_request *r)
+{
+	const struct rest *rest = app;
+	return auth_allows(rest->config.auth, r);
+}
+
+void rest_serve(struct rest *rest, struct http_config *http)
+{
+	http->routes = routes;
+	http->route_count = sizeof routes / sizeof *routes;
+	http->prefixes = prefixes;
+	http->app = rest;
+	http->authorize = authorize;
+}
+
+/* ---- what the handlers share ---- */
+
+struct box *rest_box(struct rest *rest, struct http_request *r)
+{
+	struct box *b = boxes_find(rest->config.boxes, http_param(r, "box"));
+	if (!b)
+		http_reply_error(r, HTTP_NOT_FOUND, "no box %.128s", http_param(r, "box"));
+	return b;
+}
+
+struct execution *rest_execution(struct rest *rest, struct http_request *r)
+{
+	struct box *b = rest_box(rest, r);
+	if (!b)
+		return NULL;
+	struct box_info box;
+	box_get_info(b, &box);
+	bool reaped = false;
+	const char *id = http_param(r, "id");
+	struct execution *x = executions_find(rest->config.executions, box.id, id, &reaped);
+	if (!x && reaped)
+		http_reply_error(r, HTTP_SESSION_REAPED,
+				 "execution %.64s is gone: it ended and is not kept any more", id);
+	else if (!x)
+		http_reply_error(r, HTTP_NOT_FOUND, "no execution %.64s in this box", id);
+	return x;
+}
+
+void rest_reply_failure(struct http_request *r, const struct failure *f)
+{
+	static const enum http_error codes[] = {
+		[FAIL_INVALID] = HTTP_INVALID_ARGUMENT,
+		[FAIL_NOT_FOUND] = HTTP_NOT_FOUND,
+		[FAIL_CONFLICT] = HTTP_INVALID_STATE,
+		[FAIL_EXISTS] = HTTP_ALREADY_EXISTS,
+		[FAIL_GONE] = HTTP_SESSION_REAPED,
+		[FAIL_EXEC] = HTTP_EXECUTION_FAILED,
+		[FAIL_EXHAUSTED] = HTTP_RESOURCE_EXHAUSTED,
+		[FAIL_UNAVAILABLE] = HTTP_ENGINE_UNAVAILABLE,
+		[FAIL_TIMEOUT] = HTTP_TIMEOUT,
+		[FAIL_UNSUPPORTED] = HTTP_UNSUPPORTED,
+		[FAIL_INTERNAL] = HTTP_INTERNAL,
+	};
+	json_t *more = json_object();
+	const char *name = f->errnum ? strerrorname_np(f->errnum) : NULL;
+	if (f->stage[0])
+		json_object_set_new(more, "stage", json_string(f->stage));
+	if (f->errnum) {
+		json_object_set_new(more, "errno", json_integer(f->errnum));
+		json_object_set_new(more, "errno_name", json_string(name ? name : "?"));
+	}
+	if (f->kind == FAIL_EXEC) {
+		/* "execve: ENOENT: …", also if the agent's sentence begins with the stage itself. */
+		size_t len = strlen(f->stage);
+		const char *rest = strncmp(f->message, f->stage, len) == 0 ? f->message + len : f->message;
+		rest += strspn(rest, ": ");
+		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage,
+				      name ? name : "failed", rest);
+	} else {
+		http_reply_error_with(r, 0, codes[f->kind], more, "%s", f->message);
+	}
+}
+
+bool rest_fields_ok(struct http_request *r, struct fields *f)
+{
+	bool ok = fields_done(f);
+	if (!ok)
+		http_reply_error_with(r, 0, f->unsupported ? HTTP_UNSUPPORTED : HTTP_INVALID_ARGUMENT,
+				      f->field[0] ? json_pack("{s:s}", "field", f->field) : NULL, "%s",
+				      f->problem);
+	return ok;
+}
+
+void rest_set_location(struct http_request *r, const char *fmt, ...)
+{
+	char location[256];
+	const char *prefix = http_prefix(r);
+	int used = snprintf(location, sizeof location, "/v1%s%s", prefix[0] ? "/" : "", prefix);
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(location + used, sizeof location - (size_t)used, fmt, ap);
+	va_end(ap);
+	http_set_header(r, "Location", location);
+}
+
+json_t *rest_time(int64_t unix_ms)
+{
+	time_t seconds = unix_ms / 1000;
+	struct tm tm;
+	char text[48];
+	gmtime_r(&seconds, &tm);
+	size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, sizeof text - n, ".%03dZ", (int)(unix_ms % 1000));
+	return json_string(text);
+}
+
+void rest_done(void *arg, const struct failure *f)
+{
+	if (f)
+		rest_reply_failure(arg, f);
+	else
+		http_reply_empty(arg, 204);
+}
+
+bool rest_parse_position(const char *text, uint64_t *out)
+{
+	char *end;
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return text[0] >= '0' && text[0] <= '9' && !*end && !errno;
+}
+
+bool rest_from(struct http_request *r, uint64_t fallback, uint64_t *out)
+{
+	const char *text = http_query(r, "from");
+	*out = fallback;
+	if (!text || rest_parse_position(text, out))
+		return true;
+	http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "from"),
+			      "from must be a log position: an integer that is not negative");
+	return false;
+}

@@ -1,0 +1,94 @@
+"""`tenon` as people type it."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+TENON = Path(os.environ.get("TENON", Path(__file__).resolve().parents[2] / "build/bin/tenon"))
+
+
+@pytest.fixture
+def tenon(daemon):
+    def run(*args, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        if "input" in kw:
+            kw.pop("stdin")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("TENON")}
+        env["TENON_HOST"] = daemon.url
+        return subprocess.run([str(TENON), *args], capture_output=True, timeout=120, env=env, **kw)
+
+    return run
+
+
+def test_run_rm(tenon, client):
+    before = len(client.get("/boxes").json()["boxes"])
+    r = tenon("run", "--rm", "--timing", "--env", "A=b c", "tenon/base", "--", "sh", "-c", "echo $A; echo err >&2; exit 7")
+    assert (r.returncode, r.stdout) == (7, b"b c\n")
+    err = r.stderr.decode().splitlines()
+    assert err[0] == "err" and err[1].startswith("boot ") and ", exec " in err[1]
+    assert len(client.get("/boxes").json()["boxes"]) == before
+
+
+def test_run_keeps_the_box_and_exec_finds_it(tenon):
+    assert tenon("run", "--name", "kept", "tenon/base", "echo", "hi").stdout == b"hi\n"
+    assert b" kept " in tenon("ps").stdout
+    r = tenon("exec", "--workdir", "/tmp", "kept", "pwd")
+    assert (r.returncode, r.stdout) == (0, b"/tmp\n")
+    r = tenon("rm", "kept")
+    assert r.returncode == 125 and r.stderr.startswith(b"tenon: kept: ")
+    assert tenon("rm", "-f", "kept").returncode == 0
+    assert b" kept " not in tenon("ps").stdout
+
+
+def test_stdin(tenon, box):
+    data = b"".join(b"line %d\n" % i for i in range(50000))
+    assert tenon("exec", "-i", "shared", "--", "cat", input=data).stdout == data
+    assert tenon("exec", "shared", "cat", input=data).stdout == b""
+
+
+def test_exit_codes(tenon, box):
+    assert tenon("exec", "shared", "sh", "-c", "kill -9 $$").returncode == 137
+    r = tenon("exec", "shared", "no-such-command")
+    assert r.returncode == 127 and r.stderr.startswith(b"tenon: execve: ENOENT")
+    assert tenon("exec", "shared", "/etc").returncode == 126
+    assert tenon("exec", "nobody", "true").returncode == 125
+    assert tenon("run", "alpine:latest", "true").returncode == 125
+    assert tenon("run", "--bogus").returncode == 125
+    assert tenon("--host", "http://127.0.0.1:1", "ps").returncode == 125
+
+
+def start(daemon, *args):
+    env = dict(os.environ, TENON_HOST=daemon.url)
+    return subprocess.Popen([str(TENON), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+
+
+def test_interrupts(daemon, box):
+    """The first goes to the command, the second kills it."""
+    p = start(daemon, "exec", "shared", "sh", "-c", "trap 'echo caught' INT; echo ready; while :; do sleep 0.05; done")
+    assert p.stdout.readline() == b"ready\n"
+    p.send_signal(signal.SIGINT)
+    assert p.stdout.readline() == b"caught\n"
+    p.send_signal(signal.SIGINT)
+    assert p.wait(20) == 137
+
+
+def test_a_closed_pipe_ends_the_command(daemon, box, client):
+    p = start(daemon, "exec", "shared", "yes")
+    assert p.stdout.readline() == b"y\n"
+    p.stdout.close()
+    assert p.wait(20) == 141
+
+
+def test_the_cli_outlives_tenond(make_daemon):
+    d = make_daemon()
+    p = start(d, "run", "--rm", "tenon/base", "--", "sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 9")
+    assert p.stdout.readline() == b"1\n"
+    d.kill()
+    time.sleep(0.3)
+    d.start()
+    out, _ = p.communicate(timeout=60)
+    assert (out, p.returncode) == (b"2\n3\n4\n5\n6\n", 9)
