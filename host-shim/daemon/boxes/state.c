@@ -5,7 +5,8 @@
 
 #define NEVER (-1)
 
-/*                            start         up            stop           ended         failed */
+/* clang-format off: it is read by its columns */
+/*                            start         up            stop            ended        failed */
 static const signed char next[BOX_STATES][BOX_EVENTS] = {
 	[BOX_CONFIGURED] = {BOX_STARTING, NEVER, BOX_CONFIGURED, NEVER, NEVER},
 	/* Powered off before it was up: for those who wait for the start that is a failure. */
@@ -16,6 +17,7 @@ static const signed char next[BOX_STATES][BOX_EVENTS] = {
 	[BOX_STOPPED] = {BOX_STARTING, NEVER, BOX_STOPPED, NEVER, NEVER},
 	[BOX_FAILED] = {BOX_STARTING, NEVER, BOX_FAILED, NEVER, NEVER},
 };
+/* clang-format on */
 
 static const char *const names[BOX_STATES] = {
 	[BOX_CONFIGURED] = "configured", [BOX_STARTING] = "starting", [BOX_RUNNING] = "running",
