@@ -1,0 +1,18 @@
+/* Why a request was refused: a struct err with what the wire adds to it. */
+#pragma once
+
+#include "proto/err.h"
+#include "proto/tenon.pb-c.h"
+
+struct fault {
+	Tenon__Code code;
+	const char *field; /* static string: the request field at fault ("exec.cwd"), or NULL */
+	struct err err;    /* err.errnum goes on the wire for EXEC_FAILED and failed steps of Configure */
+};
+
+/* Fill *f and return -errnum of a plausible errno, so that callers can `return fault_…(f, …)`. */
+int fault_invalid(struct fault *f, const char *field, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+int fault_exhausted(struct fault *f, const char *field, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+int fault_code(struct fault *f, Tenon__Code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

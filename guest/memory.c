@@ -1,0 +1,50 @@
+#include "guest/memory.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+void *memory_reserve(size_t size)
+{
+	void *p =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_NOHUGEPAGE);
+	return p;
+}
+
+void memory_trim(void *p, size_t keep, size_t size)
+{
+	madvise((uint8_t *)p + keep, size - keep, MADV_DONTNEED);
+}
+
+void bump_init(struct bump *b, void *mem, size_t cap)
+{
+	*b = (struct bump){.mem = mem, .cap = cap};
+}
+
+static void *take(struct bump *b, size_t size, size_t align)
+{
+	size_t at = (b->used + align - 1) / align * align;
+	if (at > b->cap || size > b->cap - at) {
+		b->overflowed = 1;
+		return NULL;
+	}
+	b->used = at + size;
+	return b->mem + at;
+}
+
+void *bump_alloc(struct bump *b, size_t size)
+{
+	return take(b, size, 16);
+}
+
+char *bump_string(struct bump *b, const void *bytes, size_t n)
+{
+	char *s = take(b, n + 1, 1);
+	if (!s)
+		return NULL;
+	memcpy(s, bytes, n);
+	s[n] = '\0';
+	return s;
+}

@@ -1,0 +1,25 @@
+/* Memory reserved at start and touched only when used: the agent's only allocations. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed, page-aligned address space without huge pages, so that one byte costs one page. NULL if refused. */
+void *memory_reserve(size_t size);
+
+/* Gives back the pages of [p + keep, p + size); they read as zero afterwards. p and keep are page-aligned. */
+void memory_trim(void *p, size_t keep, size_t size);
+
+/* A bump allocator over a reserved block. It remembers an overflow, for callers in whose hands NULL means
+ * something else. */
+struct bump {
+	uint8_t *mem;
+	size_t cap, used;
+	int overflowed;
+};
+
+void bump_init(struct bump *b, void *mem, size_t cap);
+/* 16-byte aligned, not cleared; NULL when full. */
+void *bump_alloc(struct bump *b, size_t size);
+/* n bytes and a NUL; NULL when full. */
+char *bump_string(struct bump *b, const void *bytes, size_t n);
