@@ -1,0 +1,74 @@
+#include "guest/exec/input.h"
+
+#include <errno.h>
+
+void exec_input_init(struct exec_input *in, int fd)
+{
+	*in = (struct exec_input){.fd = fd, .closed = fd < 0, .closed_told = fd < 0};
+	if (fd >= 0)
+		in->told_limit = RING_SIZE;
+}
+
+void exec_input_close(struct exec_input *in)
+{
+	in->closed = true;
+	ring_release(&in->ring, in->ring.end);
+}
+
+static uint64_t limit_now(const struct exec_input *in)
+{
+	return in->closed ? in->told_limit : in->ring.base + RING_SIZE;
+}
+
+int exec_input_put(struct exec_input *in, uint8_t *mem, uint64_t offset, const uint8_t *bytes, size_t n)
+{
+	if (in->closed)
+		return 0;
+	if (offset > in->ring.end || offset + n > in->told_limit)
+		return -EPROTO;
+	uint64_t held = in->ring.end - offset; /* sent again after a reconnect */
+	if (n <= held)
+		return 0;
+	if (in->eof || n - held > ring_free(&in->ring))
+		return -EPROTO;
+	ring_put(&in->ring, mem, bytes + held, n - (size_t)held);
+	return 0;
+}
+
+int exec_input_end(struct exec_input *in, uint64_t total)
+{
+	if (in->closed)
+		return 0;
+	if (total != in->ring.end)
+		return -EPROTO;
+	in->eof = true;
+	return 0;
+}
+
+bool exec_input_write(struct exec_input *in, uint8_t *mem)
+{
+	if (in->closed)
+		return true;
+	while (ring_used(&in->ring) > 0) {
+		ssize_t n = ring_write(&in->ring, mem, in->fd);
+		if (n == -EAGAIN || n == -EINTR)
+			return false;
+		if (n < 0) {
+			exec_input_close(in);
+			return true;
+		}
+	}
+	return in->eof;
+}
+
+bool exec_input_credit_due(const struct exec_input *in)
+{
+	return !in->closed &&
+	       (in->told_end != in->ring.end || limit_now(in) - in->told_limit >= RING_SIZE / 4);
+}
+
+void exec_input_credit(struct exec_input *in, uint64_t *acked, uint64_t *limit)
+{
+	*acked = in->told_end = in->ring.end;
+	*limit = in->told_limit = limit_now(in);
+}

@@ -1,0 +1,50 @@
+/* stdout or stderr of one execution, from its pipe to the host (WIRE.md §4): what is read, sent,
+ * acknowledged. Knows neither frames nor connections. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "guest/exec/ring.h"
+
+/* base <= end; acked <= sent <= end. base is acked, unless drop_oldest went past it; sent may lie below base:
+ * a gap is due. */
+struct exec_output {
+	struct ring ring;
+	uint64_t acked; /* in the host's log, for the life of the row */
+	uint64_t sent;  /* handed to the stream */
+	uint64_t limit; /* of the stream's credit */
+	int fd;         /* read end, -1 once ended */
+	bool readable;  /* may have something: epoll said so, and no read has come up short since */
+	bool hung_up;   /* the last writer is gone: no further edge will come, so read on to the end */
+	bool eof;       /* the ring's end is the end */
+	bool eof_sent;  /* on this stream */
+};
+
+/* One read of what the pipe has into what the ring takes; a full ring drops its oldest quarter first if
+ * drop_oldest. Returns true if there are new bytes or the end. At the end eof is set; closing fd is the
+ * caller's. */
+bool exec_output_read(struct exec_output *o, uint8_t *mem, bool drop_oldest);
+
+/* The host's CREDIT. Returns 0, or -EPROTO if it acknowledges what does not exist. */
+int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit);
+
+/* A new stream whose host has everything below `host_end` (<= ring.end). */
+void exec_output_attach(struct exec_output *o, uint64_t host_end, uint64_t limit);
+
+enum exec_chunk_kind { CHUNK_NONE, CHUNK_GAP, CHUNK_DATA, CHUNK_EOF };
+struct exec_chunk {
+	enum exec_chunk_kind kind;
+	uint64_t from, to; /* GAP and DATA: [from, to); EOF: to is the total */
+};
+
+/* What the stream gets next, counted as sent; at most FRAME_DATA_MAX bytes. */
+struct exec_chunk exec_output_next(struct exec_output *o);
+
+/* Whether exec_output_next has something. */
+bool exec_output_ready(const struct exec_output *o);
+
+/* Ended, credited to the end and, with a stream, its EOF sent. */
+bool exec_output_drained(const struct exec_output *o, bool has_stream);
+
+/* Bytes written into the pipe so far, read or not, and whether somebody can write more. */
+uint64_t exec_output_total(const struct exec_output *o, bool *open);

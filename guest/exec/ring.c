@@ -1,0 +1,51 @@
+#include "guest/exec/ring.h"
+
+#include <errno.h>
+#include <string.h>
+
+int ring_span(uint8_t *mem, uint64_t from, uint64_t to, struct iovec iov[2])
+{
+	size_t len = (size_t)(to - from), at = (size_t)(from % RING_SIZE);
+	if (len == 0)
+		return 0;
+	size_t first = len < RING_SIZE - at ? len : RING_SIZE - at;
+	iov[0] = (struct iovec){mem + at, first};
+	if (first == len)
+		return 1;
+	iov[1] = (struct iovec){mem, len - first};
+	return 2;
+}
+
+ssize_t ring_read(struct ring *r, uint8_t *mem, int fd)
+{
+	struct iovec iov[2];
+	int pieces = ring_span(mem, r->end, r->base + RING_SIZE, iov);
+	if (pieces == 0)
+		return -ENOBUFS;
+	ssize_t n = readv(fd, iov, pieces);
+	if (n < 0)
+		return -errno;
+	r->end += (uint64_t)n;
+	return n;
+}
+
+ssize_t ring_write(struct ring *r, uint8_t *mem, int fd)
+{
+	struct iovec iov[2];
+	ssize_t n = writev(fd, iov, ring_span(mem, r->base, r->end, iov));
+	if (n < 0)
+		return -errno;
+	r->base += (uint64_t)n;
+	return n;
+}
+
+void ring_put(struct ring *r, uint8_t *mem, const uint8_t *bytes, size_t n)
+{
+	struct iovec iov[2];
+	int pieces = ring_span(mem, r->end, r->end + n, iov);
+	for (int i = 0; i < pieces; i++) {
+		memcpy(iov[i].iov_base, bytes, iov[i].iov_len);
+		bytes += iov[i].iov_len;
+	}
+	r->end += n;
+}

@@ -1,0 +1,45 @@
+/* A window of bytes out of an endless sequence: [base, end) in absolute offsets, stored at offset mod
+ * RING_SIZE. Offsets and memory are apart, so that rows hold no pointers and survive a change of process. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define RING_SIZE 65536u /* a power of two, and what a pipe holds */
+
+struct ring {
+	uint64_t base, end; /* base <= end <= base + RING_SIZE */
+};
+
+static inline size_t ring_used(const struct ring *r)
+{
+	return (size_t)(r->end - r->base);
+}
+
+static inline size_t ring_free(const struct ring *r)
+{
+	return RING_SIZE - ring_used(r);
+}
+
+/* The memory of offsets [from, to) as one or two pieces; returns how many (0 if empty). to - from <=
+ * RING_SIZE. */
+int ring_span(uint8_t *mem, uint64_t from, uint64_t to, struct iovec iov[2]);
+
+/* Reads from fd once into all free space. Returns bytes, 0 at end of file, -ENOBUFS if the ring is full, else
+ * -errno. */
+ssize_t ring_read(struct ring *r, uint8_t *mem, int fd);
+
+/* Writes [base, end) to fd once and forgets what was taken. Returns bytes or -errno; the ring must not be
+ * empty. */
+ssize_t ring_write(struct ring *r, uint8_t *mem, int fd);
+
+/* Appends n bytes; n <= ring_free(r). */
+void ring_put(struct ring *r, uint8_t *mem, const uint8_t *bytes, size_t n);
+
+/* Forgets everything below `to`; base <= to <= end. */
+static inline void ring_release(struct ring *r, uint64_t to)
+{
+	r->base = to;
+}
