@@ -1,0 +1,18 @@
+/* The environment of a process: the box's, changed by the request's. */
+#pragma once
+
+#include <protobuf-c/protobuf-c.h>
+#include <stddef.h>
+
+#include "guest/memory.h"
+
+#define ENV_MAX 4096 /* entries in the box's environment, and in a request */
+
+/* Merge rule: the box's entries in their order, without those that a change names; then the changes in
+ * theirs, the last one of a name counting. A change "NAME=value" sets, "NAME" removes. Returns a
+ * NULL-terminated array in *b whose strings are the box's own or copies in *b; NULL when *b is full. */
+char **env_merge(struct bump *b, char *const *box, size_t n_box, const ProtobufCBinaryData *changes,
+		 size_t n);
+
+/* The value of a name, or NULL. */
+const char *env_get(char *const *env, const char *name);

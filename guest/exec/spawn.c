@@ -1,0 +1,177 @@
+#include "guest/exec/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest/exec/env.h"
+#include "guest/exec/rawcall.h"
+#include "proto/cleanup.h"
+
+#define ARGV_MAX 32768
+#define STRING_MAX 131071 /* MAX_ARG_STRLEN of execve(2), less its NUL */
+#define WARM_BYTES 16384  /* of a warm area, kept from one child to the next */
+
+static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+static int check_string(const ProtobufCBinaryData *s, const char *field, struct fault *f)
+{
+	if (memchr(s->data, '\0', s->len))
+		return fault_invalid(f, field, "holds a NUL byte");
+	if (s->len <= STRING_MAX)
+		return 0;
+	*f = (struct fault){.code = TENON__CODE__CODE_EXEC_FAILED, .field = field};
+	return err_set(&f->err, "execve", E2BIG, "a string of %zu bytes; Linux takes %d at most", s->len,
+		       STRING_MAX);
+}
+
+static int check(const Tenon__Exec *req, struct fault *f)
+{
+	int r;
+	if (req->n_argv == 0 || req->argv[0].len == 0)
+		return fault_invalid(f, "exec.argv", "names no program");
+	if (req->n_argv > ARGV_MAX)
+		return fault_exhausted(f, "exec.argv", "%zu arguments; %d at most", req->n_argv, ARGV_MAX);
+	if (req->n_env > ENV_MAX)
+		return fault_exhausted(f, "exec.env", "%zu entries; %d at most", req->n_env, ENV_MAX);
+	for (size_t i = 0; i < req->n_argv; i++)
+		if ((r = check_string(&req->argv[i], "exec.argv", f)) < 0)
+			return r;
+	for (size_t i = 0; i < req->n_env; i++) {
+		if ((r = check_string(&req->env[i], "exec.env", f)) < 0)
+			return r;
+		if (req->env[i].len == 0 || req->env[i].data[0] == '=')
+			return fault_invalid(f, "exec.env", "entry %zu has no name", i);
+	}
+	if (req->cwd.len > 0 && req->cwd.data[0] != '/')
+		return fault_invalid(f, "exec.cwd", "is not absolute");
+	return check_string(&req->cwd, "exec.cwd", f);
+}
+
+int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *base, struct child **child,
+		  struct fault *f)
+{
+	int r = check(req, f);
+	if (r < 0)
+		return r;
+
+	struct bump b;
+	bump_init(&b, area, SPAWN_AREA - SPAWN_STACK);
+	struct child *c = bump_alloc(&b, sizeof *c);
+	char **argv = bump_alloc(&b, (req->n_argv + 1) * sizeof *argv);
+	char **envp = env_merge(&b, base->env, base->n_env, req->env, req->n_env);
+	char *cwd = req->cwd.len ? bump_string(&b, req->cwd.data, req->cwd.len) : bump_string(&b, "/", 1);
+	for (size_t i = 0; i < req->n_argv && !b.overflowed; i++)
+		argv[i] = bump_string(&b, req->argv[i].data, req->argv[i].len);
+	if (b.overflowed)
+		return fault_exhausted(f, "exec", "arguments and environment do not fit %u bytes",
+				       SPAWN_AREA - SPAWN_STACK);
+	argv[req->n_argv] = NULL;
+
+	const char *path = env_get(envp, "PATH");
+	*c = (struct child){
+		.argv = argv,
+		.envp = envp,
+		.cwd = cwd,
+		.search = strchr(argv[0], '/') ? NULL
+			  : path               ? path
+					       : default_path,
+		.ns_fd = base->ns_fd,
+		.nofile = base->nofile,
+		.size = b.used,
+	};
+	*child = c;
+	return 0;
+}
+
+/* Only the agent's end is made non-blocking: the other is the program's, and programs expect pipes that
+ * block. */
+static int make_pipe(int ours[1], int theirs[1], bool we_write)
+{
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	ours[0] = fds[we_write];
+	theirs[0] = fds[!we_write];
+	return fcntl(ours[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static pid_t clone_child(void *area, struct child *child, int cgroup_fd)
+{
+	if (cgroup_fd < 0) /* not clone3: some sandboxes do not have it */
+		return (pid_t)raw_clone(SYS_clone, CLONE_VM | SIGCHLD, (long)area + SPAWN_AREA, child_main,
+					child);
+	struct clone_args args = {
+		.flags = CLONE_VM | CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.stack = (uint64_t)area + SPAWN_AREA - SPAWN_STACK,
+		.stack_size = SPAWN_STACK,
+		.cgroup = (uint64_t)cgroup_fd,
+	};
+	return (pid_t)raw_clone(SYS_clone3, (long)&args, sizeof args, child_main, child);
+}
+
+pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_fd, struct spawn_pipes *pipes,
+		  struct fault *f)
+{
+	_cleanup_close_ int in = -1, out = -1, err = -1, error = -1;
+	_cleanup_close_ int child_in = -1, child_out = -1, child_err = -1, child_error = -1;
+
+	int r = 0;
+	if (with_stdin)
+		r = make_pipe(&in, &child_in, true);
+	else if ((child_in = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+		r = -errno;
+	if (r == 0)
+		r = make_pipe(&out, &child_out, false);
+	if (r == 0)
+		r = make_pipe(&err, &child_err, false);
+	if (r == 0)
+		r = make_pipe(&error, &child_error, false);
+	if (r < 0) {
+		*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
+		return err_sys(&f->err, "pipe", -r, "no descriptors for the command's pipes");
+	}
+
+	child->stdio[0] = child_in;
+	child->stdio[1] = child_out;
+	child->stdio[2] = child_err;
+	child->error_fd = child_error;
+	pid_t pid = clone_child(area, child, cgroup_fd);
+	if (pid < 0) {
+		*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
+		return err_sys(&f->err, "clone", -pid, "cannot create a process");
+	}
+	*pipes = (struct spawn_pipes){steal_fd(&in), steal_fd(&out), steal_fd(&err), steal_fd(&error)};
+	return pid;
+}
+
+enum spawn_outcome spawn_outcome(const struct child *child, struct fault *f)
+{
+	if (child->execving)
+		return SPAWN_STARTED;
+	bool silent = child->errnum == 0;
+	enum child_step step = silent ? CHILD_SPAWN : (enum child_step)child->step;
+	*f = (struct fault){.code = TENON__CODE__CODE_EXEC_FAILED};
+	if (silent)
+		err_set(&f->err, child_step_name(step), ECHILD, "died before it could start the program");
+	else if (child->errnum == E2BIG)
+		err_set(&f->err, child_step_name(step), E2BIG,
+			"arguments and environment exceed a quarter of the stack limit");
+	else
+		err_sys(&f->err, child_step_name(step), child->errnum, "%s \"%.90s\"", child_step_name(step),
+			step == CHILD_CHDIR ? child->cwd : child->argv[0]);
+	return SPAWN_FAILED;
+}
+
+void spawn_release(void *area, bool warm)
+{
+	const struct child *child = area;
+	if (!warm)
+		memory_trim(area, 0, SPAWN_AREA);
+	else if (child->size > WARM_BYTES)
+		memory_trim(area, WARM_BYTES, SPAWN_AREA - SPAWN_STACK);
+}
