@@ -1,0 +1,152 @@
+#include "guest/exec/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/cleanup.h"
+
+#define MADE_AT_START 4
+#define CHUNKS_MAX 512 /* bound on one pass over cgroup.procs */
+
+void cgroup_pool_init_none(struct cgroup_pool *p)
+{
+	p->root = -1;
+	for (int i = 0; i < CGROUP_POOL; i++)
+		p->entries[i] = (struct cgroup_entry){.dir = -1};
+}
+
+static bool make(struct cgroup_pool *p, int cg)
+{
+	char name[16];
+	snprintf(name, sizeof name, "e%d", cg);
+	if (mkdirat(p->root, name, 0755) < 0 && errno != EEXIST)
+		return false;
+	p->entries[cg].dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return p->entries[cg].dir >= 0;
+}
+
+int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
+{
+	cgroup_pool_init_none(p);
+	p->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p->root < 0)
+		return err_sys(e, "cgroup", errno, "%s", path);
+	for (int i = 0; i < MADE_AT_START; i++)
+		if (!make(p, i)) {
+			int r = err_sys(e, "cgroup", errno, "cannot make a cgroup in %s", path);
+			close_fd(&p->root);
+			return r;
+		}
+	return 0;
+}
+
+/* Reads a control file into buf, NUL-terminated. */
+static bool read_control(int dir, const char *name, char *buf, size_t size)
+{
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t n = read(fd, buf, size - 1);
+	if (n < 0)
+		return false;
+	buf[n] = '\0';
+	return true;
+}
+
+/* The number after "key " at the start of a line. */
+static uint64_t control_value(const char *text, const char *key, uint64_t missing)
+{
+	size_t len = strlen(key);
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, key, len) == 0 && line[len] == ' ')
+			return strtoull(line + len, NULL, 10);
+	}
+	return missing;
+}
+
+static bool is_empty(const struct cgroup_entry *c)
+{
+	char text[256];
+	return read_control(c->dir, "cgroup.events", text, sizeof text) &&
+	       control_value(text, "populated", 1) == 0;
+}
+
+int cgroup_take(struct cgroup_pool *p)
+{
+	if (p->root < 0)
+		return -1;
+	for (int i = 0; i < CGROUP_POOL; i++) {
+		struct cgroup_entry *c = &p->entries[i];
+		if (c->use == CGROUP_BUSY || (c->use == CGROUP_LEFT && !is_empty(c)))
+			continue;
+		if (c->dir < 0 && !make(p, i))
+			return -1;
+		if (c->use == CGROUP_LEFT)
+			cgroup_oom_killed(p, i); /* what was left has counted on */
+		c->use = CGROUP_BUSY;
+		return i;
+	}
+	return -1;
+}
+
+void cgroup_give_back(struct cgroup_pool *p, int cg)
+{
+	if (cg < 0)
+		return;
+	struct cgroup_entry *c = &p->entries[cg];
+	c->use = is_empty(c) ? CGROUP_IDLE : CGROUP_LEFT;
+}
+
+int cgroup_dir(const struct cgroup_pool *p, int cg)
+{
+	return cg < 0 ? -1 : p->entries[cg].dir;
+}
+
+static int signal_each(int dir, int signo)
+{
+	_cleanup_close_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int found = 0, pid = 0;
+	char text[1024];
+	ssize_t n;
+	for (int chunk = 0; chunk < CHUNKS_MAX && (n = read(fd, text, sizeof text)) > 0; chunk++)
+		for (ssize_t i = 0; i < n; i++) {
+			if (text[i] != '\n') {
+				pid = pid * 10 + (text[i] - '0');
+				continue;
+			}
+			found += pid > 1 && kill(pid, signo) == 0;
+			pid = 0;
+		}
+	return found > 0 ? 0 : -ESRCH;
+}
+
+int cgroup_signal(const struct cgroup_pool *p, int cg, int signo)
+{
+	if (cg < 0)
+		return -ESRCH;
+	if (signo != SIGKILL)
+		return signal_each(p->entries[cg].dir, signo);
+	_cleanup_close_ int fd = openat(p->entries[cg].dir, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return write(fd, "1", 1) < 0 ? -errno : 0;
+}
+
+bool cgroup_oom_killed(struct cgroup_pool *p, int cg)
+{
+	char text[256];
+	if (cg < 0 || !read_control(p->entries[cg].dir, "memory.events", text, sizeof text))
+		return false;
+	uint64_t now = control_value(text, "oom_kill", 0), before = p->entries[cg].oom_kills;
+	p->entries[cg].oom_kills = now;
+	return now > before;
+}

@@ -1,0 +1,492 @@
+#include "guest/exec/exec.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "guest/exec/session.h"
+#include "guest/log.h"
+#include "proto/cleanup.h"
+
+#define SPAWN_DEADLINE (10 * NSEC_PER_SEC)
+#define GRACE_DEFAULT_MS 2000
+
+static struct exec_row *row_of(struct execs *x, int row)
+{
+	return exec_table_row(&x->table, row);
+}
+
+static int index_of(const struct exec_slot *s)
+{
+	return (int)(s - s->owner->slots);
+}
+
+static void tell(struct execs *x, int row, unsigned news)
+{
+	x->watch->news(x->watch, row, news);
+}
+
+static void stop_watching(struct execs *x, struct source *s, int *fd)
+{
+	loop_remove(x->loop, s);
+	close_fd(fd);
+}
+
+/* ---- signals to what belongs to a row ---- */
+
+/* Whether the number of a reaped session leader has come back as the pid of another execution. */
+static bool session_is_anothers(struct execs *x, const struct exec_row *r)
+{
+	return r->pid == 0 && exec_table_find_pid(&x->table, r->session) >= 0;
+}
+
+static int signal_session(struct execs *x, const struct exec_row *r, int signo)
+{
+	return session_is_anothers(x, r) ? -ESRCH : session_signal(r->session, signo);
+}
+
+/* Everything in the cgroup; without one, in the session. */
+static int signal_whole(struct execs *x, const struct exec_row *r, int signo)
+{
+	return r->cgroup >= 0 ? cgroup_signal(&x->cgroups, r->cgroup, signo) : signal_session(x, r, signo);
+}
+
+static int signal_target(struct execs *x, const struct exec_row *r, int signo, Tenon__Target target)
+{
+	switch (target) {
+	case TENON__TARGET__TARGET_PROCESS:
+		return r->pid == 0 ? -ESRCH : kill(r->pid, signo) < 0 ? -errno : 0;
+	case TENON__TARGET__TARGET_GROUP:
+		if (session_is_anothers(x, r))
+			return -ESRCH;
+		return kill(-r->session, signo) < 0 ? -errno : 0;
+	case TENON__TARGET__TARGET_SESSION:
+		return signal_session(x, r, signo);
+	default:
+		return signal_whole(x, r, signo);
+	}
+}
+
+/* ---- the state table, carried out ---- */
+
+static void step(struct execs *x, int row, enum exec_event event);
+
+static void record_exit(struct execs *x, struct exec_row *r)
+{
+	r->exit.timed_out = r->timed_out;
+	r->exit.oom_killed = cgroup_oom_killed(&x->cgroups, r->cgroup);
+	r->exit.ended_real = clock_real();
+	r->exit.ended_mono = clock_mono();
+	for (int i = 0; i < 2; i++)
+		r->exit.total[i] = exec_output_total(&r->out[i], &r->exit.open[i]);
+}
+
+/* The error pipe has ended: the child is out of our memory. */
+static void end_spawn(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	if (r->error_fd < 0)
+		return;
+	stop_watching(x, &x->slots[row].error, &r->error_fd);
+	spawn_release(x->areas + (size_t)row * SPAWN_AREA, row < EXEC_WARM_ROWS);
+}
+
+static void free_row(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	struct exec_slot *s = &x->slots[row];
+	timer_clear(&s->timer);
+	stop_watching(x, &s->in, &r->in.fd);
+	stop_watching(x, &s->out, &r->out[0].fd);
+	stop_watching(x, &s->err, &r->out[1].fd);
+	end_spawn(x, row);
+	cgroup_give_back(&x->cgroups, r->cgroup);
+	r->cgroup = -1;
+	r->pid = 0;
+}
+
+static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_event event)
+{
+	struct exec_row *r = row_of(x, row);
+	struct exec_slot *s = &x->slots[row];
+	unsigned news = 0;
+
+	if (actions & EXEC_DO_LOG)
+		log_line("exec: event %d in state %s", (int)event, exec_state_name(r->state));
+	if (actions & EXEC_DO_FINISH_GRACE && s->timer.next)
+		signal_whole(x, r, SIGKILL);
+	if (actions & EXEC_DO_DISARM)
+		timer_clear(&s->timer);
+	if (actions & EXEC_DO_TERM) {
+		r->timed_out = true;
+		signal_whole(x, r, SIGTERM);
+	}
+	if (actions & EXEC_DO_KILL) {
+		int sent = signal_whole(x, r, SIGKILL);
+		if (sent < 0 && r->pid > 0)
+			kill(r->pid, SIGKILL); /* not in its session yet */
+	}
+	if (actions & EXEC_DO_ARM_TIMEOUT) {
+		timer_clear(&s->timer); /* the spawn deadline */
+		if (r->timeout_ms)
+			timer_set(x->loop, &s->timer, clock_mono() + r->timeout_ms * NSEC_PER_MSEC);
+	}
+	if (actions & EXEC_DO_ARM_GRACE) {
+		uint64_t ms = r->grace_ms ? r->grace_ms : GRACE_DEFAULT_MS;
+		timer_set(x->loop, &s->timer, clock_mono() + ms * NSEC_PER_MSEC);
+	}
+	if (actions & EXEC_DO_ANSWER)
+		news |= EXEC_NEWS_STARTED;
+	if (actions & EXEC_DO_ANSWER_FAILED) {
+		spawn_outcome(s->child, &s->failure);
+		news |= EXEC_NEWS_FAILED;
+	}
+	if (actions & EXEC_DO_ANSWER_TIMEOUT) {
+		s->failure = (struct fault){.code = TENON__CODE__CODE_TIMEOUT};
+		err_set(&s->failure.err, child_step_name((enum child_step)s->child->step), ETIMEDOUT,
+			"the program did not start in %llu s", SPAWN_DEADLINE / NSEC_PER_SEC);
+		news |= EXEC_NEWS_FAILED;
+	}
+	if (actions & EXEC_DO_RECORD) {
+		record_exit(x, r);
+		news |= EXEC_NEWS_EXIT;
+	}
+	if (actions & EXEC_DO_TOMBSTONE)
+		exec_table_bury(&x->table, r->id);
+	return news;
+}
+
+static void step(struct execs *x, int row, enum exec_event event)
+{
+	struct exec_row *r = row_of(x, row);
+	struct exec_transition t = exec_state_step(r->state, event);
+	unsigned news = carry_out(x, row, t.actions, event);
+	r->state = t.next;
+	if (t.next == EXEC_FREE) {
+		free_row(x, row);
+		news |= EXEC_NEWS_FREE;
+	}
+	if (news)
+		tell(x, row, news);
+	if (t.next != EXEC_FREE && event != EXEC_ON_DRAINED)
+		execs_settle(x, row);
+}
+
+void execs_settle(struct execs *x, int row)
+{
+	const struct exec_row *r = row_of(x, row);
+	if (exec_output_drained(&r->out[0], r->attached) && exec_output_drained(&r->out[1], r->attached))
+		step(x, row, EXEC_ON_DRAINED);
+}
+
+/* ---- descriptors and deadlines ---- */
+
+static void pump_output(struct execs *x, int row, int i)
+{
+	struct exec_row *r = row_of(x, row);
+	struct exec_output *o = &r->out[i];
+	bool news = false;
+	while (!o->eof &&
+	       exec_output_read(o, exec_table_ring(&x->table, row, CHANNEL_STDOUT + i), r->drop_oldest)) {
+		news = true;
+		if (r->drop_oldest)
+			break; /* it never fills: give others their turn, epoll will say so again */
+	}
+	if (o->eof)
+		stop_watching(x, i == 0 ? &x->slots[row].out : &x->slots[row].err, &o->fd);
+	if (news)
+		tell(x, row, EXEC_NEWS_OUTPUT);
+}
+
+static void output_ready(struct exec_slot *s, int i, uint32_t events)
+{
+	int row = index_of(s);
+	struct exec_output *o = &row_of(s->owner, row)->out[i];
+	o->readable = true;
+	o->hung_up |= (events & (EPOLLHUP | EPOLLERR)) != 0;
+	pump_output(s->owner, row, i);
+	execs_settle(s->owner, row);
+}
+
+static void stdout_ready(struct source *src, uint32_t events)
+{
+	output_ready(container_of(src, struct exec_slot, out), 0, events);
+}
+
+static void stderr_ready(struct source *src, uint32_t events)
+{
+	output_ready(container_of(src, struct exec_slot, err), 1, events);
+}
+
+static void pump_input(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	if (r->in.fd < 0)
+		return;
+	if (exec_input_write(&r->in, exec_table_ring(&x->table, row, CHANNEL_STDIN)))
+		stop_watching(x, &x->slots[row].in, &r->in.fd);
+	tell(x, row, EXEC_NEWS_INPUT);
+}
+
+static void stdin_ready(struct source *src, uint32_t events)
+{
+	struct exec_slot *s = container_of(src, struct exec_slot, in);
+	int row = index_of(s);
+	if (events & EPOLLERR)
+		exec_input_close(&row_of(s->owner, row)->in);
+	pump_input(s->owner, row);
+}
+
+static void conclude_spawn(struct execs *x, int row)
+{
+	struct exec_slot *s = &x->slots[row];
+	enum spawn_outcome outcome = spawn_outcome(s->child, &s->failure);
+	step(x, row, outcome == SPAWN_STARTED ? EXEC_ON_STARTED : EXEC_ON_FAILED);
+	if (row_of(x, row)->state != EXEC_FREE)
+		end_spawn(x, row);
+}
+
+static void error_pipe_ready(struct source *src, uint32_t events)
+{
+	(void)events; /* nothing is ever written to it: it has ended */
+	struct exec_slot *s = container_of(src, struct exec_slot, error);
+	struct exec_row *r = row_of(s->owner, index_of(s));
+	r->started_real = clock_real();
+	r->started_mono = clock_mono();
+	conclude_spawn(s->owner, index_of(s));
+}
+
+static void deadline(struct timer *t)
+{
+	struct exec_slot *s = container_of(t, struct exec_slot, timer);
+	enum exec_state state = row_of(s->owner, index_of(s))->state;
+	bool first = state == EXEC_SPAWNING || state == EXEC_RUNNING;
+	step(s->owner, index_of(s), first ? EXEC_ON_TIMEOUT : EXEC_ON_GRACE_OVER);
+}
+
+/* ---- what the link asks for ---- */
+
+int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, struct err *e)
+{
+	x->loop = loop;
+	x->watch = watch;
+	x->slots = memory_reserve(EXEC_ROWS * sizeof *x->slots);
+	x->areas = memory_reserve((size_t)EXEC_ROWS * SPAWN_AREA);
+	if (!x->slots || !x->areas)
+		return err_sys(e, "arena", ENOMEM, "cannot reserve memory for %d executions", EXEC_ROWS);
+	return exec_table_init(&x->table, e);
+}
+
+static int watch_pipes(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	struct exec_slot *s = &x->slots[row];
+	/* Edges, so that a full ring or an idle stdin costs nothing; drop_oldest never leaves a pipe unread.
+	 */
+	uint32_t out_events = r->drop_oldest ? EPOLLIN : EPOLLIN | EPOLLET;
+	int bad = loop_add(x->loop, &s->error, r->error_fd, EPOLLIN) |
+		  loop_add(x->loop, &s->out, r->out[0].fd, out_events) |
+		  loop_add(x->loop, &s->err, r->out[1].fd, out_events);
+	if (r->in.fd >= 0)
+		bad |= loop_add(x->loop, &s->in, r->in.fd, EPOLLOUT | EPOLLET);
+	return bad;
+}
+
+int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
+{
+	int row = exec_table_take(&x->table, req->id.data);
+	if (row < 0)
+		return fault_exhausted(f, NULL, "%d executions are kept already", EXEC_ROWS);
+	struct exec_row *r = row_of(x, row);
+	struct exec_slot *s = &x->slots[row];
+	void *area = x->areas + (size_t)row * SPAWN_AREA;
+	*s = (struct exec_slot){.owner = x,
+				.in = {-1, stdin_ready},
+				.out = {-1, stdout_ready},
+				.err = {-1, stderr_ready},
+				.error = {-1, error_pipe_ready},
+				.timer = {.fire = deadline}};
+
+	struct spawn_pipes pipes;
+	int e = spawn_prepare(area, req, &x->base, &s->child, f);
+	if (e < 0) {
+		exec_table_release(&x->table, row);
+		return e;
+	}
+	r->cgroup = cgroup_take(&x->cgroups);
+	pid_t pid =
+		spawn_start(area, s->child, req->with_stdin, cgroup_dir(&x->cgroups, r->cgroup), &pipes, f);
+	if (pid < 0) {
+		cgroup_give_back(&x->cgroups, r->cgroup);
+		spawn_release(area, row < EXEC_WARM_ROWS);
+		exec_table_release(&x->table, row);
+		return pid;
+	}
+
+	r->state = EXEC_SPAWNING;
+	r->pid = r->session = pid;
+	r->started_real = clock_real();
+	r->started_mono = clock_mono();
+	r->timeout_ms = req->timeout_ms;
+	r->grace_ms = req->grace_ms;
+	r->drop_oldest = req->ring_policy == TENON__RING_POLICY__RING_DROP_OLDEST;
+	r->error_fd = pipes.error;
+	exec_input_init(&r->in, pipes.in);
+	r->out[0].fd = pipes.out;
+	r->out[1].fd = pipes.err;
+	r->out[0].limit = req->stdout_limit;
+	r->out[1].limit = req->stderr_limit;
+	r->attached = true;
+	timer_set(x->loop, &s->timer, clock_mono() + SPAWN_DEADLINE);
+	if (watch_pipes(x, row) < 0)
+		step(x, row, EXEC_ON_KILL);
+	return row;
+}
+
+int execs_attach(struct execs *x, int row, const struct exec_window windows[2], struct fault *f)
+{
+	static const char *const end_field[2] = {"attach.stdout_end", "attach.stderr_end"};
+	static const char *const limit_field[2] = {"attach.stdout_limit", "attach.stderr_limit"};
+	struct exec_row *r = row_of(x, row);
+	for (int i = 0; i < 2; i++) {
+		if (windows[i].limit >= WIRE_OFFSET_END || windows[i].limit < windows[i].end)
+			return fault_invalid(f, limit_field[i], "is below the host's end or beyond 2^62");
+		if (windows[i].end > r->out[i].ring.end) {
+			fault_code(f, TENON__CODE__CODE_OUT_OF_RANGE,
+				   "the host claims more than the process wrote");
+			f->field = end_field[i];
+			return -ERANGE;
+		}
+	}
+	r->attached = true;
+	r->in.closed_told = r->in.closed; /* the row that answers says it */
+	for (int i = 0; i < 2; i++) {
+		exec_output_attach(&r->out[i], windows[i].end, windows[i].limit);
+		pump_output(x, row, i);
+	}
+	return 0;
+}
+
+void execs_detach(struct execs *x, int row)
+{
+	row_of(x, row)->attached = false;
+	execs_settle(x, row);
+}
+
+int execs_credit(struct execs *x, int row, enum frame_channel c, uint64_t acked, uint64_t limit)
+{
+	int i = c - CHANNEL_STDOUT;
+	int e = exec_output_credit(&row_of(x, row)->out[i], acked, limit);
+	if (e < 0)
+		return e;
+	pump_output(x, row, i);
+	tell(x, row, EXEC_NEWS_OUTPUT);
+	execs_settle(x, row);
+	return 0;
+}
+
+int execs_input(struct execs *x, int row, uint64_t offset, const uint8_t *bytes, size_t n)
+{
+	uint8_t *mem = exec_table_ring(&x->table, row, CHANNEL_STDIN);
+	int e = exec_input_put(&row_of(x, row)->in, mem, offset, bytes, n);
+	if (e == 0)
+		pump_input(x, row);
+	return e;
+}
+
+int execs_input_end(struct execs *x, int row, uint64_t total)
+{
+	int e = exec_input_end(&row_of(x, row)->in, total);
+	if (e == 0)
+		pump_input(x, row);
+	return e;
+}
+
+int execs_ack(struct execs *x, int row, struct fault *f)
+{
+	enum exec_state state = row_of(x, row)->state;
+	if (exec_state_step(state, EXEC_ON_ACK).actions & EXEC_DO_REFUSE)
+		return fault_invalid(f, "exec_ack.id", "the execution is %s: it has not ended",
+				     exec_state_name(state));
+	step(x, row, EXEC_ON_ACK);
+	return 0;
+}
+
+int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, struct fault *f)
+{
+	struct exec_row *r = row_of(x, row);
+	if (target == TENON__TARGET__TARGET_ALL && signo == SIGKILL) {
+		step(x, row, EXEC_ON_KILL);
+		return 0;
+	}
+	int e = signal_target(x, r, signo, target);
+	if (e == -ESRCH)
+		return fault_code(f, TENON__CODE__CODE_NOT_FOUND, "no process left that the signal is for");
+	if (e < 0) {
+		*f = (struct fault){.code = TENON__CODE__CODE_INTERNAL};
+		return err_sys(&f->err, "kill", -e, "signal %d", signo);
+	}
+	return 0;
+}
+
+/* What the pipes hold at the reap is read as far as the rings take it: mostly that is all, end included. */
+static void read_tail(struct execs *x, int row)
+{
+	for (int i = 0; i < 2; i++) {
+		row_of(x, row)->out[i].readable = true;
+		pump_output(x, row, i);
+		if (row_of(x, row)->out[i].eof)
+			continue;
+		row_of(x, row)->out[i].readable = true;
+		pump_output(x, row, i);
+	}
+}
+
+bool execs_reaped(struct execs *x, pid_t pid, int status, const struct rusage *ru)
+{
+	int row = exec_table_find_pid(&x->table, pid);
+	if (row < 0)
+		return false;
+	struct exec_row *r = row_of(x, row);
+	if (r->state == EXEC_SPAWNING &&
+	    spawn_outcome(x->slots[row].child, &x->slots[row].failure) == SPAWN_STARTED)
+		conclude_spawn(x, row);
+
+	r->pid = 0;
+	r->exit.status = status;
+	r->exit.user_us = (uint64_t)ru->ru_utime.tv_sec * 1000000 + (uint64_t)ru->ru_utime.tv_usec;
+	r->exit.system_us = (uint64_t)ru->ru_stime.tv_sec * 1000000 + (uint64_t)ru->ru_stime.tv_usec;
+	r->exit.max_rss_kib = (uint64_t)ru->ru_maxrss;
+	r->exit.minor_faults = (uint64_t)ru->ru_minflt;
+	r->exit.major_faults = (uint64_t)ru->ru_majflt;
+	read_tail(x, row);
+	step(x, row, EXEC_ON_CHILD_EXIT);
+	return true;
+}
+
+void execs_signal_all(struct execs *x, int signo)
+{
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i))
+		signal_whole(x, row_of(x, i), signo);
+}
+
+bool execs_pending(const struct execs *x)
+{
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		enum exec_state s = exec_table_row(&x->table, i)->state;
+		if (s != EXEC_FREE && s != EXEC_ACKED)
+			return true;
+	}
+	return false;
+}
+
+const struct fault *execs_failure(const struct execs *x, int row)
+{
+	return &x->slots[row].failure;
+}
+
+void execs_release(struct execs *x, int row)
+{
+	exec_table_release(&x->table, row);
+}
