@@ -1,0 +1,19 @@
+/* Which boot this is, and how long its stages took. */
+#pragma once
+
+#include <stdint.h>
+
+#include "proto/tenon.pb-c.h"
+
+#define BOOT_ID_SIZE 16
+#define AGENT_VERSION "tenon 0.1.0"
+
+struct identity {
+	uint8_t boot_id[BOOT_ID_SIZE];
+	Tenon__BootTimes times; /* CLOCK_BOOTTIME, ns */
+};
+
+void identity_init(struct identity *id);
+
+/* CLOCK_BOOTTIME now, in ns. */
+uint64_t identity_now(void);

@@ -1,0 +1,42 @@
+/* The orderly end: TERM, grace, KILL, unmount, sync, power off; each step with a deadline, with or without a
+ * host. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "guest/exec/exec.h"
+#include "guest/loop.h"
+#include "guest/worker.h"
+
+enum power_stage {
+	POWER_ON,
+	POWER_STOPPING,   /* TERM was sent */
+	POWER_KILLING,    /* KILL was sent */
+	POWER_UNMOUNTING, /* a worker gives up the box's mounts and syncs */
+	POWER_OFF,        /* a plain host's agent ends; a machine does not get to see it */
+};
+
+struct power {
+	struct loop *loop;
+	struct execs *execs;
+	bool own_machine; /* PID 1: signals everybody and switches off */
+	/* Whether a host is connected, and if so whether something is still on its way to it. */
+	bool (*host_waits)(struct power *p);
+
+	enum power_stage stage;
+	bool childless; /* the reaper's: waitpid found nobody */
+	struct timer tick;
+	uint64_t deadline; /* of the stage */
+	struct worker unmounter;
+	int ns_fd; /* handed to the worker's side of the fork */
+};
+
+void power_init(struct power *p);
+
+/* Begins the end; grace_ms 0: 5000. A second call changes nothing. */
+void power_shutdown(struct power *p, uint32_t grace_ms);
+
+static inline bool power_shutting_down(const struct power *p)
+{
+	return p->stage != POWER_ON;
+}

@@ -1,0 +1,56 @@
+#include "guest/reaper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void reaper_run(struct reaper *r)
+{
+	for (;;) {
+		int status;
+		struct rusage ru;
+		pid_t pid = wait4(-1, &status, WNOHANG, &ru);
+		r->power->childless = pid < 0 && errno == ECHILD;
+		if (pid <= 0)
+			return;
+		if (execs_reaped(r->execs, pid, status, &ru))
+			continue;
+		for (int i = 0; i < REAPER_WORKERS; i++)
+			if (worker_reaped(r->workers[i], pid))
+				break;
+	}
+}
+
+static void on_signal(struct source *s, uint32_t events)
+{
+	(void)events;
+	struct reaper *r = container_of(s, struct reaper, source);
+	struct signalfd_siginfo info[8];
+	ssize_t n = read(r->fd, info, sizeof info);
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof *info; i++)
+		if (info[i].ssi_signo != SIGCHLD)
+			power_shutdown(r->power, 0);
+	reaper_run(r);
+}
+
+int reaper_init(struct reaper *r, struct loop *loop, struct err *e)
+{
+	sigset_t all, wanted;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	for (int signo = 1; signo < NSIG; signo++)
+		signal(signo,
+		       SIG_DFL); /* whoever started us may have ignored some; KILL and STOP refuse, rightly */
+
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGCHLD);
+	sigaddset(&wanted, SIGTERM);
+	sigaddset(&wanted, SIGINT); /* Ctrl-Alt-Del */
+	sigaddset(&wanted, SIGPWR);
+	r->fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+	r->source = (struct source){-1, on_signal};
+	int n = r->fd < 0 ? -errno : loop_add(loop, &r->source, r->fd, EPOLLIN);
+	return n < 0 ? err_sys(e, "signals", -n, "cannot listen for signals") : 0;
+}
