@@ -1,0 +1,42 @@
+/* The agent's side of WIRE.md: connections, HELLO with its fencing, requests, streams. */
+#pragma once
+
+#include "guest/boot/identity.h"
+#include "guest/box/box.h"
+#include "guest/link/conn.h"
+#include "guest/link/streams.h"
+#include "guest/memory.h"
+#include "guest/power/power.h"
+
+#define LINK_CONNS 16
+#define LINK_CONFIGURE_WAITERS 16
+#define LINK_SCRATCH (4 * 1024 * 1024)
+
+struct link {
+	struct loop *loop;
+	struct identity *identity;
+	struct execs *execs;
+	struct box *box;
+	struct power *power;
+
+	struct conn conns[LINK_CONNS];
+	struct conn *main; /* the one with the highest epoch, or NULL */
+	uint64_t epoch;
+	struct streams streams;
+	uint32_t configure_waiters[LINK_CONFIGURE_WAITERS]; /* streams of main; 0: free */
+	uint8_t *scratch; /* LINK_SCRATCH: requests are unpacked here, one at a time */
+};
+
+int link_init(struct link *l, struct err *e);
+
+/* A new connection from the listener; takes fd. */
+void link_accept(struct link *l, int fd);
+
+/* Reads, serves and writes what can be. Returns true if there is more to do at once. */
+bool link_turn(struct link *l);
+
+/* Everything queued for the main connection has left, or there is none. */
+bool link_idle(const struct link *l);
+
+/* The outcome of Configure, for all who wait for it; f is NULL on success. */
+void link_configured(struct link *l, const struct fault *f);
