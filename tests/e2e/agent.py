@@ -1,0 +1,90 @@
+"""tenon-init on this machine, beside us instead of in a VM: the same binary on a unix socket."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import wire
+
+BINARY = Path(os.environ.get("TENON_INIT", wire.TOP / "build/guest/tenon-init"))
+
+
+class Agent:
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="tenon-agent-"))
+        self.socket = self.folder / "agent.sock"
+        self.log = open(self.folder / "log", "wb")
+        self.process = subprocess.Popen([BINARY, "--listen", f"unix:{self.socket}"], stdin=subprocess.DEVNULL,
+                                        stdout=self.log, stderr=self.log)
+        self.conn = None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def dial(self, **kw):
+        """A new main connection, which fences the one before."""
+        self.conn = wire.Conn(wire.connect_unix(self.socket), **kw)
+        return self.conn
+
+    def configured(self, **kw):
+        conn = self.dial()
+        if not conn.hello.configured:
+            conn.configure(**kw)
+        return conn
+
+    def raw(self):
+        """A connection that has said nothing yet."""
+        return wire.Conn(wire.connect_unix(self.socket), hello=False)
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def memory(self, field="VmRSS"):
+        """KiB."""
+        for line in open(f"/proc/{self.pid}/status"):
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise KeyError(field)
+
+    def cpu_ticks(self):
+        fields = open(f"/proc/{self.pid}/stat").read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def children(self):
+        """Pids whose parent it is, zombies too."""
+        found = []
+        for entry in os.listdir("/proc"):
+            try:
+                stat = open(f"/proc/{entry}/stat").read() if entry.isdigit() else ""
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if stat and int(stat.rpartition(")")[2].split()[1]) == self.pid:
+                found.append(int(entry))
+        return found
+
+    def end(self):
+        for pid in self.children():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.kill()
+        self.process.wait(10)
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+
+def eventually(condition, seconds=10.0):
+    """Waits for something outside any connection, such as a process to be gone."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
