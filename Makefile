@@ -53,6 +53,14 @@ build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto
 	@mkdir -p build/gen
 	$(Q)protoc-c --c_out=build/gen $<
 
+# The tests' client speaks the wire through Python classes of the same messages.
+gen_py := $(protos:%.proto=build/gen/py/%_pb2.py)
+
+build/gen/py/%_pb2.py: %.proto
+	$(call say,PROTO)
+	@mkdir -p build/gen/py
+	$(Q)protoc --python_out=build/gen/py $<
+
 # ---- every component, compiled four ways -------------------------------------------------------------
 
 sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -186,11 +194,12 @@ programs := $(if $(wildcard host-shim/daemon/main.c),build/bin/tenond) \
 	$(if $(wildcard host-shim/cli/main.c),build/bin/tenon) \
 	$(if $(wildcard guest/main.c),build/guest/initramfs.cpio)
 
-.PHONY: all run test check bench fuzz kernel fmt serve everything unit fuzz-all
+.PHONY: all run test check bench fuzz kernel fmt serve everything unit fuzz-all gen-py
 
 everything: $(programs) build/kernel/vmlinux build/images/base.squashfs build/images/upper.ext4
 unit: $(unit_bins)
 fuzz-all: $(fuzzers)
+gen-py: $(gen_py)
 
 # Packages first, then a make that may count on them; on all processors, unless -j was given.
 build_with = @rootfs/bootstrap.sh $(1) && $(MAKE) --no-print-directory \
@@ -212,7 +221,7 @@ check:
 	@tests/run.sh check
 
 test:
-	$(call build_with,test,everything unit $(guests))
+	$(call build_with,test,everything unit $(guests) gen-py)
 	@tests/run.sh test
 
 # Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.
