@@ -106,6 +106,13 @@ static void free_row(struct execs *x, int row)
 	r->pid = 0;
 }
 
+/* The answer to a start that did not fail by itself: the step is where it hung. */
+static void give_up(struct exec_slot *s, Tenon__Code code, int errnum, const char *why)
+{
+	s->failure = (struct fault){.code = code};
+	err_set(&s->failure.err, child_step_name((enum child_step)s->child->step), errnum, "%s", why);
+}
+
 static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_event event)
 {
 	struct exec_row *r = row_of(x, row);
@@ -139,13 +146,15 @@ static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_
 	if (actions & EXEC_DO_ANSWER)
 		news |= EXEC_NEWS_STARTED;
 	if (actions & EXEC_DO_ANSWER_FAILED) {
-		spawn_outcome(s->child, &s->failure);
+		if (event == EXEC_ON_KILL)
+			give_up(s, TENON__CODE__CODE_EXEC_FAILED, ECANCELED,
+				"killed before the program had started");
+		else
+			spawn_outcome(s->child, &s->failure);
 		news |= EXEC_NEWS_FAILED;
 	}
 	if (actions & EXEC_DO_ANSWER_TIMEOUT) {
-		s->failure = (struct fault){.code = TENON__CODE__CODE_TIMEOUT};
-		err_set(&s->failure.err, child_step_name((enum child_step)s->child->step), ETIMEDOUT,
-			"the program did not start in %llu s", SPAWN_DEADLINE / NSEC_PER_SEC);
+		give_up(s, TENON__CODE__CODE_TIMEOUT, ETIMEDOUT, "the program did not start in time");
 		news |= EXEC_NEWS_FAILED;
 	}
 	if (actions & EXEC_DO_RECORD) {
@@ -360,7 +369,6 @@ int execs_attach(struct execs *x, int row, const struct exec_window windows[2], 
 		}
 	}
 	r->attached = true;
-	r->in.closed_told = r->in.closed; /* the row that answers says it */
 	for (int i = 0; i < 2; i++) {
 		exec_output_attach(&r->out[i], windows[i].end, windows[i].limit);
 		pump_output(x, row, i);

@@ -61,6 +61,13 @@ bool exec_input_write(struct exec_input *in, uint8_t *mem)
 	return in->eof;
 }
 
+void exec_input_attach(struct exec_input *in)
+{
+	uint64_t acked, limit;
+	exec_input_credit(in, &acked, &limit);
+	in->closed_told = in->closed;
+}
+
 bool exec_input_credit_due(const struct exec_input *in)
 {
 	return !in->closed &&

@@ -33,6 +33,9 @@ int exec_input_end(struct exec_input *in, uint64_t total);
  * (then `closed`). Closing it is the caller's. */
 bool exec_input_write(struct exec_input *in, uint8_t *mem);
 
+/* A row is about to answer a stream: it says acked, limit and closed as they are now. */
+void exec_input_attach(struct exec_input *in);
+
 /* Whether a CREDIT is worth sending; what it says, counted as told. */
 bool exec_input_credit_due(const struct exec_input *in);
 void exec_input_credit(struct exec_input *in, uint64_t *acked, uint64_t *limit);

@@ -42,6 +42,7 @@ static int refuse_aborted(const struct exec_row *r, struct fault *f)
 	return -ECANCELED;
 }
 
+/* A row as it stands, without becoming its stream. */
 static void answer_exec(struct link *l, uint32_t stream, int row)
 {
 	struct packed_exec p;
@@ -76,7 +77,7 @@ static int serve_repeated_exec(struct link *l, uint32_t stream, int row, const T
 		r->out[0].limit = req->stdout_limit;
 		r->out[1].limit = req->stderr_limit;
 		r->attached = true;
-		streams_take(&l->streams, row, stream, false, true, &l->main->out);
+		streams_take(&l->streams, row, stream, true, &l->main->out);
 		return 0;
 	}
 	int e = refuse_aborted(r, f);
@@ -117,7 +118,7 @@ static int serve_exec(struct link *l, uint32_t stream, const Tenon__Exec *req, s
 		row = execs_start(l->execs, req, f);
 		if (row < 0)
 			return row;
-		streams_take(&l->streams, row, stream, false, true, &l->main->out);
+		streams_take(&l->streams, row, stream, true, &l->main->out);
 		return 0;
 	}
 }
@@ -133,10 +134,9 @@ static int serve_attach(struct link *l, uint32_t stream, const Tenon__Attach *re
 	r = refuse_aborted(x, f);
 	if (r < 0 || (r = execs_attach(l->execs, row, windows, f)) < 0)
 		return r;
-	bool now = x->state != EXEC_SPAWNING;
-	streams_take(&l->streams, row, stream, now, false, &l->main->out);
-	if (now)
-		answer_exec(l, stream, row);
+	streams_take(&l->streams, row, stream, false, &l->main->out);
+	if (x->state != EXEC_SPAWNING)
+		streams_answer(&l->streams, row, &l->main->out);
 	return 0;
 }
 

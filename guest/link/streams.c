@@ -54,7 +54,7 @@ void streams_init(struct streams *s, struct execs *execs)
 	sched_init(&s->data);
 }
 
-void streams_take(struct streams *s, int row, uint32_t id, bool answered, bool fresh, struct sendq *q)
+void streams_take(struct streams *s, int row, uint32_t id, bool fresh, struct sendq *q)
 {
 	struct stream *st = &s->of_row[row];
 	if (st->id != 0) {
@@ -62,12 +62,25 @@ void streams_take(struct streams *s, int row, uint32_t id, bool answered, bool f
 		fault_code(&f, TENON__CODE__CODE_DETACHED, "the execution is served on stream %u now", id);
 		pack_fault(q, st->id, FRAME_RESET, &f);
 	}
-	*st = (struct stream){.id = id, .answered = answered, .fresh = fresh};
+	*st = (struct stream){.id = id, .fresh = fresh};
 	const struct exec_row *r = row_of(s, row);
 	if (r->state == EXEC_EXITED || r->state == EXEC_ACKED) {
 		st->due = EXEC_NEWS_EXIT;
 		sched_push(&s->control, row);
 	}
+}
+
+void streams_answer(struct streams *s, int row, struct sendq *q)
+{
+	struct stream *st = &s->of_row[row];
+	struct packed_exec p;
+	exec_input_attach(&row_of(s, row)->in);
+	pack_exec(&p, row_of(s, row), st->fresh);
+	Tenon__Response r = TENON__RESPONSE__INIT;
+	r.result_case = TENON__RESPONSE__RESULT_EXEC;
+	r.exec = &p.state;
+	pack_message(q, st->id, FRAME_RSP, &r.base);
+	st->answered = true;
 	sched_push(&s->data, row);
 }
 
@@ -130,19 +143,6 @@ void streams_lose(struct streams *s)
 	sched_init(&s->data);
 }
 
-static void put_started(struct streams *s, int row, struct sendq *q)
-{
-	struct stream *st = &s->of_row[row];
-	struct packed_exec p;
-	pack_exec(&p, row_of(s, row), st->fresh);
-	Tenon__Response r = TENON__RESPONSE__INIT;
-	r.result_case = TENON__RESPONSE__RESULT_EXEC;
-	r.exec = &p.state;
-	pack_message(q, st->id, FRAME_RSP, &r.base);
-	st->answered = true;
-	sched_push(&s->data, row);
-}
-
 static void put_exit(uint32_t id, const struct exec_row *r, struct sendq *q)
 {
 	Tenon__ExitRecord exit;
@@ -183,7 +183,7 @@ void streams_put_control(struct streams *s, struct sendq *q)
 			continue;
 		}
 		if (due & EXEC_NEWS_STARTED)
-			put_started(s, row, q);
+			streams_answer(s, row, q);
 		st->due = st->answered ? 0 : due & EXEC_NEWS_INPUT; /* kept for after the answer */
 		if (due & EXEC_NEWS_EXIT)
 			put_exit(st->id, row_of(s, row), q);

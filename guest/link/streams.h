@@ -24,8 +24,12 @@ struct streams {
 
 void streams_init(struct streams *s, struct execs *execs);
 
-/* Makes `id` the stream of a row. The one that held it gets RESET{DETACHED} in *q. */
-void streams_take(struct streams *s, int row, uint32_t id, bool answered, bool fresh, struct sendq *q);
+/* Makes `id` the stream of a row, to be answered now or when it has started (fresh: what the answer says).
+ * The one that held it gets RESET{DETACHED} in *q. */
+void streams_take(struct streams *s, int row, uint32_t id, bool fresh, struct sendq *q);
+
+/* Queues the RSP that makes the taken stream the execution's. */
+void streams_answer(struct streams *s, int row, struct sendq *q);
 
 /* The row that is served on a stream, or -1. */
 int streams_find(const struct streams *s, uint32_t id);
