@@ -37,10 +37,16 @@ static int take_token(void)
 	return 1;
 }
 
-void log_line(const char *fmt, ...)
+/* The kernel log always does, and does not say so to poll(2). */
+static int takes_a_line(void)
 {
 	struct pollfd p = {.fd = log_state.fd, .events = POLLOUT};
-	if (log_state.fd < 0 || !take_token() || poll(&p, 1, 0) <= 0 || !(p.revents & POLLOUT))
+	return log_state.fd != STDERR_FILENO || (poll(&p, 1, 0) > 0 && p.revents & POLLOUT);
+}
+
+void log_line(const char *fmt, ...)
+{
+	if (log_state.fd < 0 || !take_token() || !takes_a_line())
 		return;
 
 	char line[256] = "tenon-init: ";

@@ -51,14 +51,15 @@ void exec_output_attach(struct exec_output *o, uint64_t host_end, uint64_t limit
 	exec_output_credit(o, host_end, limit);
 }
 
+/* Not before there is credit: until then more may be dropped, and one GAP tells it all. */
 static bool gap_due(const struct exec_output *o)
 {
-	return o->sent < o->ring.base;
+	return o->sent < o->ring.base && o->sent < o->limit;
 }
 
 static bool data_due(const struct exec_output *o)
 {
-	return o->sent < o->ring.end && o->sent < o->limit;
+	return o->ring.base <= o->sent && o->sent < o->ring.end && o->sent < o->limit;
 }
 
 static bool eof_due(const struct exec_output *o)
