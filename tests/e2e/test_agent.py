@@ -1,5 +1,7 @@
 """The agent by itself, without a VM: executions, streams, resume, fencing, and what a hostile host may try."""
 
+import ctypes
+import errno
 import hashlib
 import os
 import random
@@ -204,17 +206,55 @@ def test_bad_requests_name_the_field(conn, change, field):
     assert (code_of(e), e.value.error.field) == ("CODE_INVALID_ARGUMENT", field)
 
 
-def test_a_hung_start_delays_itself_alone(conn, tmp_path):
-    """Opening a FIFO as the interpreter blocks execve for ever."""
-    os.mkfifo(tmp_path / "fifo")
-    x = conn.start("sh", "-c", "true")
-    hung = conn.start(str(tmp_path / "fifo"))
-    assert conn.finish(x).exit.code == 0
-    conn.settle(0.05)
-    if hung.failed is None:  # Linux refuses FIFOs with EACCES; a file system that hangs would leave it here
-        conn.signal(hung, signal.SIGKILL, pb.TARGET_ALL)
-        conn.wait(lambda: hung.failed)
-    assert hung.failed.stage == "execve"
+@pytest.fixture
+def hung_mount(tmp_path):
+    """A FUSE file system that never answers: every look into it waits for ever."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("needs /dev/fuse")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(b"fuse", bytes(tmp_path), b"fuse", 0, options) < 0:
+        os.close(device)
+        pytest.skip("needs root, to mount")
+    yield bytes(tmp_path)
+    os.close(device)  # ends the connection: whoever still waits gets ENOTCONN
+    libc.umount2(bytes(tmp_path), 2)
+
+
+def test_a_hung_start_delays_itself_alone(conn, hung_mount):
+    hung = [conn.start("true", cwd=hung_mount + b"/x"), conn.start(hung_mount + b"/program"),
+            conn.start("program", env=[b"PATH=" + hung_mount])]
+    for _ in range(20):
+        assert conn.run("true").exit.code == 0
+    assert not any(x.failed or x.state for x in hung)
+    for x in hung:
+        conn.signal(x, signal.SIGKILL, pb.TARGET_ALL)
+    conn.wait(lambda: all(x.failed for x in hung))
+    assert all((x.failed.code, x.failed.errnum) == (pb.CODE_EXEC_FAILED, errno.ECANCELED) for x in hung)
+    assert [x.failed.stage for x in hung] == ["chdir", "execve", "execve"]
+    eventually(lambda: not conn.list())
+
+
+def test_a_hung_start_has_a_deadline(conn, hung_mount):
+    x = conn.start("true", cwd=hung_mount + b"/x")
+    conn.wait(lambda: x.failed, 12)
+    assert (x.failed.code, x.failed.stage, x.failed.errnum) == (pb.CODE_TIMEOUT, "chdir", errno.ETIMEDOUT)
+    eventually(lambda: not conn.list())
+
+
+def test_a_lost_link_during_a_hung_start(agent, conn, hung_mount):
+    x = conn.start("true", cwd=hung_mount + b"/x")
+    conn.ping()
+    conn.close()
+    conn = agent.dial()
+    conn.attach(x, wait=False)  # the answer waits for the outcome
+    conn.ping()
+    assert x.state is None and x.failed is None
+    conn.signal(x, signal.SIGKILL, pb.TARGET_ALL)
+    conn.wait(lambda: x.failed)
+    assert x.failed.code == pb.CODE_EXEC_FAILED
 
 
 # ---- exit is not EOF ----
@@ -479,6 +519,15 @@ def test_cut_at_any_byte_and_resumed(agent, conn):
     assert y.stdout == data and y.exit.code == 0
     for e in (x, y):
         conn.ack(e)
+
+
+def test_stdin_credit_that_grew_while_nobody_was_there(agent, conn):
+    data = os.urandom(400000)
+    x = conn.started(conn.start("sh", "-c", "sleep 0.3; cat", stdin=data))
+    conn.wait(lambda: x.stdin_acked == x.stdin_limit >= 65536)
+    conn.close()
+    time.sleep(0.6)
+    assert attach_again(agent, x).finish(x).stdout == data
 
 
 def test_attach_beyond_the_end(conn):
