@@ -44,7 +44,8 @@ char *bump_string(struct bump *b, const void *bytes, size_t n)
 	char *s = take(b, n + 1, 1);
 	if (!s)
 		return NULL;
-	memcpy(s, bytes, n);
+	if (n > 0) /* nothing may come as NULL, which memcpy does not take */
+		memcpy(s, bytes, n);
 	s[n] = '\0';
 	return s;
 }

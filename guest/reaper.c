@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,14 +38,21 @@ static void on_signal(struct source *s, uint32_t events)
 	reaper_run(r);
 }
 
+/* Whoever started us may have ignored some, and children inherit that. By the system call, since musl's sigaction
+ * refuses the three signals it keeps for itself; KILL and STOP refuse, rightly. */
+static void default_signals(void)
+{
+	const uint64_t sa_default[4] = {0}; /* the kernel's struct: handler, flags, restorer, mask */
+	for (int signo = 1; signo < NSIG; signo++)
+		syscall(SYS_rt_sigaction, signo, sa_default, NULL, sizeof(uint64_t));
+}
+
 int reaper_init(struct reaper *r, struct loop *loop, struct err *e)
 {
 	sigset_t all, wanted;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	for (int signo = 1; signo < NSIG; signo++)
-		signal(signo,
-		       SIG_DFL); /* whoever started us may have ignored some; KILL and STOP refuse, rightly */
+	default_signals();
 
 	sigemptyset(&wanted);
 	sigaddset(&wanted, SIGCHLD);

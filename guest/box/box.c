@@ -32,7 +32,7 @@ static int take_env(struct box *b, struct bump *store, const Tenon__Configure *r
 		return fault_exhausted(f, "configure.env", "%zu entries; %d at most", req->n_env, ENV_MAX);
 	for (size_t i = 0; i < req->n_env; i++) {
 		const ProtobufCBinaryData *s = &req->env[i];
-		const uint8_t *eq = memchr(s->data, '=', s->len);
+		const uint8_t *eq = s->len > 0 ? memchr(s->data, '=', s->len) : NULL;
 		if (!eq || eq == s->data || memchr(s->data, '\0', s->len))
 			return fault_invalid(f, "configure.env", "entry %zu is not NAME=value", i);
 	}

@@ -19,7 +19,7 @@ static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 
 static int check_string(const ProtobufCBinaryData *s, const char *field, struct fault *f)
 {
-	if (memchr(s->data, '\0', s->len))
+	if (s->len > 0 && memchr(s->data, '\0', s->len))
 		return fault_invalid(f, field, "holds a NUL byte");
 	if (s->len <= STRING_MAX)
 		return 0;
