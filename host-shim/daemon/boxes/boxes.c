@@ -11,8 +11,7 @@
 #include "proto/cleanup.h"
 
 #define MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
-#define SOCKET_ROOM 120 /* of sun_path, less the longest "/<box>/vsock.sock_1001" and NUL: checked at start \
-			 */
+#define RUN_DIR_MAX 85    /* with "/vsock.sock_4294967295" and NUL it fills the 108 bytes of sun_path */
 
 /* ---- one box's memory ------------------------------------------------------------------------------ */
 
@@ -128,7 +127,7 @@ static int make_dirs(const struct boxes_config *c, struct err *e)
 		return err_sys(e, "boxes", ENOMEM, "directories");
 	if (mkdir(states, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, "boxes", errno, "%s", states);
-	if (strlen(c->runtime_dir) + sizeof "//vsock.sock_1001" + ULID_LENGTH > SOCKET_ROOM - 12)
+	if (strlen(c->runtime_dir) + 1 + ULID_LENGTH > RUN_DIR_MAX)
 		return err_set(e, "boxes", ENAMETOOLONG, "%s is too long a path for sockets", c->runtime_dir);
 	return 0;
 }
