@@ -189,6 +189,7 @@ class Conn:
             del self.by_stream[stream]
             return
         x.state = response.exec
+        x.stdin_closed = x.state.stdin_closed
         x.stdin_limit = max(x.stdin_limit, x.state.stdin_limit)
         x.stdin_acked = max(x.stdin_acked, x.state.stdin_acked)
         x.stdin_sent = x.stdin_acked
@@ -240,7 +241,7 @@ class Conn:
         self.send(frame(CREDIT, x.stream, struct.pack("<QQ", x.end[c], x.limit[c]), c))
 
     def feed(self, x):
-        while x.stdin_sent < min(len(x.stdin), x.stdin_limit):
+        while not x.stdin_closed and x.stdin_sent < min(len(x.stdin), x.stdin_limit):
             n = min(len(x.stdin), x.stdin_limit, x.stdin_sent + DATA_MAX) - x.stdin_sent
             self.send(frame(DATA, x.stream, struct.pack("<Q", x.stdin_sent) + x.stdin[x.stdin_sent:x.stdin_sent + n]))
             x.stdin_sent += n
