@@ -89,9 +89,9 @@ static bool add_waiter(struct box *b, enum wish wish, box_done_fn done, void *ar
 static bool has_waiter(const struct box *b, enum wish wish)
 {
 	const struct waiter *w;
-	TAILQ_FOREACH(w, &b->waiters, entry)
-	if (w->wish == wish)
-		return true;
+	TAILQ_FOREACH (w, &b->waiters, entry)
+		if (w->wish == wish)
+			return true;
 	return false;
 }
 

@@ -100,8 +100,7 @@ void execution_remove(struct execution *x)
 	registry_drop(x);
 }
 
-/* ---- what the agent says ---------------------------------------------------------------------------------
- */
+/* ---- what the agent says ---- */
 
 static void learn_exit(struct execution *x, const Tenon__ExitRecord *m)
 {
@@ -322,8 +321,7 @@ static void on_lost(struct link_stream *s, const struct err *why)
 	}
 }
 
-/* ---- credit
- * ------------------------------------------------------------------------------------------------ */
+/* ---- credit ---- */
 
 /* The log position from which on nothing may be deleted; the log's end if nobody holds it. */
 static uint64_t held_position(const struct execution *x, uint64_t now)
@@ -332,9 +330,9 @@ static uint64_t held_position(const struct execution *x, uint64_t now)
 	if (!x->had_reader && now < x->grace_until)
 		return 0;
 	const struct reader *r;
-	TAILQ_FOREACH(r, &x->readers, link)
-	if (reader_holds(r, now) && r->position < held)
-		held = r->position;
+	TAILQ_FOREACH (r, &x->readers, link)
+		if (reader_holds(r, now) && r->position < held)
+			held = r->position;
 	return held;
 }
 
@@ -393,8 +391,7 @@ static void send_input(struct execution *x)
 	}
 }
 
-/* ---- attaching and acknowledging
- * ------------------------------------------------------------------------------ */
+/* ---- attaching and acknowledging ---- */
 
 static void attach(struct execution *x)
 {
@@ -455,8 +452,7 @@ static void acknowledge(struct execution *x)
 	session_call(x->session, &req, EXECUTION_CALL_MS, on_acked, execution_ref(x));
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 /* The exit is known, and every byte up to its totals is in the file of the log. The exit record need not be:
  * it goes to the database next. */
@@ -563,8 +559,7 @@ void execution_end_boot(struct execution *x, const char *reason)
 	execution_unref(x);
 }
 
-/* ---- once per turn of the loop
- * ------------------------------------------------------------------------------------ */
+/* ---- once per turn of the loop ---- */
 
 static void wake_readers(struct execution *x)
 {
@@ -573,11 +568,11 @@ static void wake_readers(struct execution *x)
 	/* A reader that is woken may close itself or others. */
 	while (again) {
 		again = false;
-		TAILQ_FOREACH(r, &x->readers, link)
-		if (reader_wake(r)) {
-			again = true;
-			break;
-		}
+		TAILQ_FOREACH (r, &x->readers, link)
+			if (reader_wake(r)) {
+				again = true;
+				break;
+			}
 	}
 }
 

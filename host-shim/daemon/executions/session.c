@@ -10,8 +10,7 @@
 
 static void dial(struct session *s);
 
-/* ---- calls ------------------------------------------------------------------------------------------------
- */
+/* ---- calls ---- */
 
 struct session_call {
 	TAILQ_ENTRY(session_call) in_session;
@@ -81,8 +80,7 @@ void session_call(struct session *s, const Tenon__Request *req, unsigned deadlin
 	uv_timer_start(&c->deadline, on_call_deadline, sent ? deadline_ms : 0, 0);
 }
 
-/* ---- executions of this session
- * ------------------------------------------------------------------------------ */
+/* ---- executions of this session ---- */
 
 void session_add(struct session *s, struct execution *x)
 {
@@ -114,8 +112,7 @@ static void take_over(struct session *s)
 	struct executions *xs = s->registry;
 	for (unsigned i = 0; i < REGISTRY_BUCKETS; i++) {
 		struct execution *x;
-		LIST_FOREACH(x, &xs->by_id[i], by_id)
-		{
+		LIST_FOREACH (x, &xs->by_id[i], by_id) {
 			bool open = x->phase == PHASE_DONE ? !x->row.drained : !x->boot_ended;
 			if (x->session || !open || strcmp(x->row.box_id, s->box_id) != 0)
 				continue;
@@ -133,12 +130,12 @@ static void end_boot(struct session *s, const uint8_t *unless, const char *reaso
 	/* Ending one may answer its caller, who may do as he likes with the others. */
 	while (again) {
 		again = false;
-		TAILQ_FOREACH(x, &s->executions, in_session)
-		if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
-			execution_end_boot(x, reason);
-			again = true;
-			break;
-		}
+		TAILQ_FOREACH (x, &s->executions, in_session)
+			if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
+				execution_end_boot(x, reason);
+				again = true;
+				break;
+			}
 	}
 }
 
@@ -219,8 +216,7 @@ static void acknowledge_reaped(struct session *s, const Tenon__ExecState *state)
 	session_call(s, &req, EXECUTION_CALL_MS, ignore_reply, NULL);
 }
 
-/* ---- Configure and Shutdown
- * -------------------------------------------------------------------------------------- */
+/* ---- Configure and Shutdown ---- */
 
 /* Configure may outlive its connection: it is asked again after each HELLO until it is done. */
 struct configure {
@@ -348,8 +344,7 @@ void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done
 	session_call(s, &req, EXECUTION_CALL_MS, on_shut_down, c);
 }
 
-/* ---- the link
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the link ---- */
 
 static void on_up(void *arg, const Tenon__Hello *hello)
 {
@@ -367,8 +362,7 @@ static void on_up(void *arg, const Tenon__Hello *hello)
 	end_boot(s, regenerated ? NULL : s->boot_id, "the box was restarted while this ran");
 
 	struct execution *x;
-	TAILQ_FOREACH(x, &s->executions, in_session)
-	{
+	TAILQ_FOREACH (x, &s->executions, in_session) {
 		x->retry_attach = false;
 		execution_touch(x);
 	}
@@ -414,9 +408,9 @@ static void on_drained(void *arg)
 {
 	struct session *s = arg;
 	struct execution *x;
-	TAILQ_FOREACH(x, &s->executions, in_session)
-	if (input_queued(&x->input) > 0)
-		execution_touch(x);
+	TAILQ_FOREACH (x, &s->executions, in_session)
+		if (input_queued(&x->input) > 0)
+			execution_touch(x);
 }
 
 static void dial(struct session *s)
@@ -449,9 +443,7 @@ void session_nudge(struct session *s)
 	dial(s);
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 int session_create(struct session **out, const struct session_config *c, struct err *e)
 {

@@ -185,9 +185,9 @@ static struct stream_list *bucket(struct link *l, uint32_t id)
 static struct link_stream *stream_find(struct link *l, uint32_t id)
 {
 	struct link_stream *s;
-	LIST_FOREACH(s, bucket(l, id), hash)
-	if (s->id == id)
-		return s;
+	LIST_FOREACH (s, bucket(l, id), hash)
+		if (s->id == id)
+			return s;
 	return NULL;
 }
 
