@@ -36,12 +36,6 @@ int loop_add(struct loop *l, struct loop_source *src, int fd, uint32_t events,
 	return 0;
 }
 
-int loop_modify(struct loop *l, struct loop_source *src, uint32_t events)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = src};
-	return epoll_ctl(l->epfd, EPOLL_CTL_MOD, src->fd, &ev) < 0 ? -errno : 0;
-}
-
 void loop_remove(struct loop *l, struct loop_source *src)
 {
 	if (src->fd < 0)

@@ -74,7 +74,6 @@ static int trim_run(struct writer_job *job)
 struct close_job {
 	struct writer_job job;
 	struct logfile *file;
-	struct log *log; /* NULL: free the file too */
 };
 
 static int close_run(struct writer_job *job)
@@ -191,24 +190,17 @@ static void close_done(struct writer_job *job, int status)
 {
 	struct close_job *j = (struct close_job *)job;
 	(void)status;
-	if (j->log)
-		job_over(j->log);
-	else
-		logfile_destroy(j->file);
+	logfile_destroy(j->file);
 	free(j);
 }
 
-static void close_file(struct log *l, bool for_good)
+static void close_file(struct log *l)
 {
 	struct close_job *j = calloc(1, sizeof *j);
 	if (!j)
-		return; /* an fd stays open until the next segment; at the end it leaks with the file */
+		return; /* it leaks: jobs that are on their way still write to it */
 	j->job = (struct writer_job){.run = close_run, .done = close_done};
 	j->file = l->file;
-	if (!for_good) {
-		j->log = l;
-		l->inflight++;
-	}
 	writer_submit(l->config.writer, &j->job);
 }
 
@@ -219,16 +211,10 @@ void log_destroy(struct log *l)
 	if (!l)
 		return;
 	chunk_submit(l);
-	close_file(l, true);
+	close_file(l);
 	l->closing = true;
 	if (l->inflight == 0)
 		log_free(l);
-}
-
-void log_rest(struct log *l)
-{
-	chunk_submit(l);
-	close_file(l, false);
 }
 
 static void remove_done(struct writer_job *job, int status)
@@ -334,7 +320,6 @@ static void chunk_submit(struct log *l)
 				 : 0;
 	if (c->place.spare > l->held)
 		c->place.spare = l->held;
-	c->job.bytes = c->cap;
 	l->inflight++;
 	writer_submit(l->config.writer, &c->job);
 }

@@ -238,8 +238,6 @@ static void on_configure_closed(uv_handle_t *h)
 static void configure_end(struct configure *c, const struct failure *f)
 {
 	c->session->configure = NULL;
-	if (!f)
-		c->session->configured = true;
 	uv_close((uv_handle_t *)&c->deadline, on_configure_closed);
 	c->done(c->arg, f);
 }
@@ -356,7 +354,6 @@ static void on_up(void *arg, const Tenon__Hello *hello)
 	s->clone_generation = hello->clone_generation;
 	s->known_boot = true;
 	s->up = true;
-	s->configured = hello->configured;
 	s->retry_ms = SESSION_RETRY_MIN_MS;
 	/* After a restore or a clone the boot id is the same, and yet nothing of ours runs there. */
 	end_boot(s, regenerated ? NULL : s->boot_id, "the box was restarted while this ran");

@@ -336,11 +336,6 @@ void request_answer(struct http_request *r, unsigned status, struct MHD_Response
 
 /* ---- what handlers ask ---- */
 
-const char *http_method(const struct http_request *r)
-{
-	return r->match.route->method;
-}
-
 const char *http_param(const struct http_request *r, const char *name)
 {
 	size_t len = strlen(name);
@@ -393,11 +388,6 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
-}
-
-const char *http_request_id(const struct http_request *r)
-{
-	return r->id;
 }
 
 bool http_from_unix(const struct http_request *r)
