@@ -188,12 +188,6 @@ int box_row_delete(sqlite3 *db, const char *id, struct err *e)
 	return sql_step(db, s, e);
 }
 
-static void copy_column(char *out, size_t cap, sqlite3_stmt *s, int column)
-{
-	const char *text = (const char *)sqlite3_column_text(s, column);
-	snprintf(out, cap, "%s", text ? text : "");
-}
-
 static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 {
 	*row = (struct box_row){
@@ -215,9 +209,9 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 		.life.vmm.pid = (pid_t)sqlite3_column_int64(s, 17),
 		.life.vmm.ticks = (uint64_t)sqlite3_column_int64(s, 18),
 	};
-	copy_column(row->id, sizeof row->id, s, 0);
-	copy_column(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
-	copy_column(row->life.error, sizeof row->life.error, s, 20);
+	sql_copy_text(row->id, sizeof row->id, s, 0);
+	sql_copy_text(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
+	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
 	if (!row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)
