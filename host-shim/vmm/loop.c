@@ -1,15 +1,13 @@
 #include "loop.h"
 
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #include <errno.h>
-#include <time.h>
 
 uint64_t loop_now_ms(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return clock_ms(CLOCK_MONOTONIC);
 }
 
 int loop_init(struct loop *l)

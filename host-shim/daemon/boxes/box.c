@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "exit_file.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 #include "proto/frame.h"
 
 #define GRACE_DEFAULT_MS 5000
@@ -43,13 +43,6 @@ void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(f->message, sizeof f->message, fmt, ap);
 	va_end(ap);
-}
-
-static int64_t realtime_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static enum box_status status_of(const struct box *b)
@@ -162,7 +155,7 @@ static void commit(struct box *b, void (*then)(struct box *b))
 	struct commit *c = malloc(sizeof *c);
 	if (!c)
 		abort(); /* as in store_submit: the box's status can no longer be kept */
-	b->row.life.updated_ms = realtime_ms();
+	b->row.life.updated_ms = (int64_t)clock_ms(CLOCK_REALTIME);
 	*c = (struct commit){.box = b, .life = b->row.life, .then = then};
 	boxes_ref(b->boxes);
 	store_submit(b->boxes->config.store, write_life, on_committed, c);

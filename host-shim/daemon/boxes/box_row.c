@@ -4,9 +4,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/store/sql.h"
+#include "proto/clock.h"
 #include "state.h"
 
 #define DEFAULT_IMAGE "tenon/base"
@@ -31,8 +31,6 @@ static char *copy(const char *s)
 
 int box_row_init(struct box_row *row, const struct box_spec *spec)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
 	*row = (struct box_row){
 		.name = copy(spec->name),
 		.image = strdup(spec->image ? spec->image : DEFAULT_IMAGE),
@@ -46,7 +44,7 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 		.auto_resume = spec->auto_resume,
 		.auto_stop = spec->auto_stop,
 		.auto_delete = spec->auto_delete,
-		.created_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		.created_ms = (int64_t)clock_ms(CLOCK_REALTIME),
 		.life.status = BOX_CONFIGURED,
 	};
 	row->life.updated_ms = row->created_ms;

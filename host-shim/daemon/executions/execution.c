@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/executions/reader.h"
 #include "host-shim/daemon/executions/registry.h"
@@ -15,13 +14,6 @@
 #define EXIT_RECORD_MAX 4096u
 
 static const struct failure ended_failure = {.kind = FAIL_CONFLICT, .message = "the execution has ended"};
-
-uint64_t unix_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
@@ -506,7 +498,7 @@ static void finish(struct execution *x)
 	row->state = killed ? ROW_KILLED : x->timed_out ? ROW_TIMED_OUT : ROW_COMPLETED;
 	row->has_exit = x->exited;
 	row->exit_code = x->exited ? x->exit_code : -1;
-	row->ended_ms = unix_ms();
+	row->ended_ms = clock_ms(CLOCK_REALTIME);
 	row->duration_ms = x->exited ? x->duration_ms : row->ended_ms - row->started_ms;
 	row->finish = log_readable(x->log);
 	row->log_bytes = log_bytes(x->log);

@@ -124,7 +124,7 @@ void registry_reap(struct execution *x)
 	registry_log_dir(xs, x->row.box_id, x->hex, dir, sizeof dir);
 	log_remove(xs->writer, dir);
 	x->row.state = ROW_REAPED;
-	x->row.reaped_ms = unix_ms();
+	x->row.reaped_ms = clock_ms(CLOCK_REALTIME);
 	rows_put(xs->config.store, &x->row, NULL, 0, NULL, NULL);
 	add_tombstone(xs, &x->row);
 	x->phase = PHASE_REMOVED;
@@ -151,7 +151,7 @@ static void on_retention(uv_timer_t *t)
 /* Reaps what is too old or too much, and sets the clock for the next. */
 static void retain(struct executions *xs)
 {
-	uint64_t now = unix_ms();
+	uint64_t now = clock_ms(CLOCK_REALTIME);
 	struct execution *x;
 	while ((x = oldest_idle(xs))) {
 		uint64_t due = x->row.ended_ms + xs->config.retention_ms;

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/executions/logfile.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #define CHUNK_MIN 4096u
 
@@ -41,13 +41,6 @@ struct log {
 	uint8_t *exit;
 	size_t exit_len;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- jobs, on the writer thread ---------------------------------------------------------------------- */
 
@@ -390,7 +383,7 @@ static int segment_begin(struct log *l)
 		.position = log_point_position(&l->laid),
 		.stdout_offset = l->laid.offset[CHANNEL_STDOUT],
 		.stderr_offset = l->laid.offset[CHANNEL_STDERR],
-		.created_ns = now_ns(),
+		.created_ns = clock_ns(CLOCK_REALTIME),
 	};
 	memcpy(h.id, l->id, LOG_ID_SIZE);
 	segment_put_header(p, &h);
@@ -448,7 +441,7 @@ static void lay(struct log *l, enum record_kind kind, int channel, const uint8_t
 		.channel = (uint8_t)channel,
 		.offset = kind == RECORD_EXIT ? 0 : l->laid.offset[channel],
 		.position = log_point_position(&l->laid),
-		.time_ns = now_ns(),
+		.time_ns = clock_ns(CLOCK_REALTIME),
 	};
 	uint8_t *p = room_for(l, LOG_RECORD_HEADER + len);
 	if (!p) { /* no memory is like no disk: a gap, later */

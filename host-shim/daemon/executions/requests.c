@@ -200,7 +200,7 @@ void executions_start(struct session *session, const struct exec_spec *spec, exe
 		      void *arg)
 {
 	struct executions *xs = session->registry;
-	struct row row = {.started_ms = unix_ms()};
+	struct row row = {.started_ms = clock_ms(CLOCK_REALTIME)};
 	struct failure f;
 	uint8_t *packed = NULL;
 	size_t len = 0;

@@ -143,7 +143,7 @@ static void end_boot(struct session *s, const uint8_t *unless, const char *reaso
  * that is killed: attach, KILL, log, commit, acknowledge. */
 static void take_stranger(struct session *s, const Tenon__ExecState *m)
 {
-	struct row row = {.started_ms = unix_ms(), .kill = true};
+	struct row row = {.started_ms = clock_ms(CLOCK_REALTIME), .kill = true};
 	memcpy(row.id, m->id.data, sizeof row.id);
 	memcpy(row.boot_id, s->boot_id, sizeof row.boot_id);
 	strncpy(row.box_id, s->box_id, BOX_ID_MAX);
