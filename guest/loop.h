@@ -6,10 +6,8 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "proto/clock.h"
 #include "proto/err.h"
-
-#define NSEC_PER_SEC 1000000000ULL
-#define NSEC_PER_MSEC 1000000ULL
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 

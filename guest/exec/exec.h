@@ -16,8 +16,7 @@ enum exec_news {
 	EXEC_NEWS_EXIT = 1 << 2,
 	EXEC_NEWS_INPUT = 1 << 3, /* a credit may be due, or stdin was closed */
 	EXEC_NEWS_OUTPUT = 1 << 4,
-	EXEC_NEWS_FREE =
-		1 << 5, /* the row is over: call execs_release, now or when its failure has been told */
+	EXEC_NEWS_FREE = 1 << 5, /* it is over: call execs_release, now or when its failure was told */
 };
 
 struct exec_watch {

@@ -29,22 +29,27 @@ static char *first_line(const char *path)
 	return strdup(line);
 }
 
-/* Where a tenond that this user started keeps its state. */
-static char *own_key(void)
+char *api_own_key_path(bool root, const char *xdg_state, const char *home)
 {
-	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	_cleanup_free_ char *path = NULL;
-	int n;
-	if (state && *state)
-		n = asprintf(&path, "%s/tenon/admin.key", state);
-	else if (geteuid() == 0)
+	char *path = NULL;
+	int n = 0;
+	if (root)
 		n = asprintf(&path, "/var/lib/tenon/admin.key");
-	else
-		n = asprintf(&path, "%s/.local/state/tenon/admin.key", home ? home : "");
-	return n < 0 ? NULL : first_line(path);
+	else if (xdg_state && *xdg_state == '/')
+		n = asprintf(&path, "%s/tenon/admin.key", xdg_state);
+	else if (home && *home == '/')
+		n = asprintf(&path, "%s/.local/state/tenon/admin.key", home);
+	return n < 0 ? NULL : path;
 }
 
-static char *find_key(const char *key, int default_host)
+static char *own_key(void)
+{
+	_cleanup_free_ char *path =
+		api_own_key_path(geteuid() == 0, getenv("XDG_STATE_HOME"), getenv("HOME"));
+	return path ? first_line(path) : NULL;
+}
+
+static char *find_key(const char *key, bool default_host)
 {
 	if (!key)
 		key = getenv("TENON_KEY");

@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
+#include <stdbool.h>
 
 struct api {
 	char *base;                 /* "http://127.0.0.1:8100/v1" */
@@ -23,6 +24,9 @@ struct api_error {
  * that a tenond of this user has made. Without any, none is sent. -1 with a message in e. */
 int api_init(struct api *a, const char *host, const char *key, struct api_error *e);
 void api_finish(struct api *a);
+/* Where a tenond that this user started without --state keeps its admin key: the rule of its own options.c.
+ * free() it; NULL: nowhere. */
+char *api_own_key_path(bool root, const char *xdg_state, const char *home);
 /* body is taken, NULL for none. The reply (an empty object if it has no body), to be released; NULL: e says
  * why. */
 json_t *api_call(struct api *a, const char *method, json_t *body, struct api_error *e, const char *path, ...)

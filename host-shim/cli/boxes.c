@@ -28,7 +28,7 @@ int command_ps(const struct globals *g, int argc, char **argv)
 	json_t *box;
 	if (list)
 		printf("%-34s %-20s %-24s %-11s %s\n", "BOX", "NAME", "IMAGE", "STATUS", "CREATED");
-	json_array_foreach(json_object_get(list, "boxes"), i, box)
+	json_array_foreach (json_object_get(list, "boxes"), i, box)
 		printf("%-34s %-20s %-24s %-11s %s\n", text(box, "box_id"), text(box, "name"),
 		       text(box, "image"), text(box, "status"), text(box, "created_at"));
 	json_decref(list);

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <nettle/base64.h>
 
 #include "events.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #define PIECE (64u << 10) /* of stdin, for one POST */
 #define SILENT_MS 60000   /* tenond says something every 15 s */
@@ -39,13 +39,6 @@ struct follow {
 	struct api_error *e;
 	bool failed; /* *e is set */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 static void fail(struct follow *f, const char *message)
 {
@@ -195,7 +188,7 @@ static void output_ended(struct follow *f)
 		f->failed = true;
 		return;
 	}
-	int64_t now = now_ms();
+	int64_t now = (int64_t)clock_ms(CLOCK_MONOTONIC);
 	if (!f->lost_ms)
 		f->lost_ms = now;
 	else if (now - f->lost_ms > LOST_MS)
@@ -274,7 +267,7 @@ static void step(struct follow *f, int signals)
 	struct curl_waitfd fds[2] = {{.fd = signals, .events = CURL_WAIT_POLLIN},
 				     {.fd = STDIN_FILENO, .events = CURL_WAIT_POLLIN}};
 	bool wants_stdin = f->with_stdin && !f->stdin_ended && !f->input;
-	int wait = f->output ? 1000 : (int)(f->retry_ms - now_ms());
+	int wait = f->output ? 1000 : (int)(f->retry_ms - (int64_t)clock_ms(CLOCK_MONOTONIC));
 	if (wait > 0)
 		curl_multi_poll(f->multi, fds, wants_stdin ? 2 : 1, wait, NULL);
 	int running, left;
@@ -294,7 +287,7 @@ static void step(struct follow *f, int signals)
 		take_signal(f, signals);
 	if (wants_stdin && fds[1].revents)
 		send_stdin(f);
-	if (!f->output && !f->failed && f->code < 0 && now_ms() >= f->retry_ms)
+	if (!f->output && !f->failed && f->code < 0 && (int64_t)clock_ms(CLOCK_MONOTONIC) >= f->retry_ms)
 		start_output(f);
 }
 

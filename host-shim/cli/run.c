@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "commands.h"
 #include "follow.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 struct run {
 	bool remove, interactive, timing;
@@ -17,13 +17,6 @@ struct run {
 	json_t *env;
 	double boot, exec; /* seconds */
 };
-
-static double seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /* "NAME=value", or "NAME" for the value it has here. */
 static int add_env(struct run *o, const char *text)
@@ -104,7 +97,7 @@ static int exec_in(struct api *a, struct run *o, const char *box, char **argv)
 		json_object_set_new(body, "working_dir", json_string(o->workdir));
 	if (!o->interactive)
 		json_object_set_new(body, "stdin", json_string(""));
-	double began = seconds();
+	uint64_t began = clock_ns(CLOCK_MONOTONIC);
 	json_t *started = api_call(a, "POST", body, &e, "/boxes/%s/exec", segment);
 	if (!started) {
 		complain("%s", e.message);
@@ -117,7 +110,7 @@ static int exec_in(struct api *a, struct run *o, const char *box, char **argv)
 	if (asprintf(&path, "/boxes/%s/executions/%s", segment, id ? id : "") > 0)
 		code = follow(a, path, o->interactive, &e);
 	json_decref(started);
-	o->exec = seconds() - began;
+	o->exec = (double)(clock_ns(CLOCK_MONOTONIC) - began) / NSEC_PER_SEC;
 	return code < 0 ? complain("%s", e.message) : code;
 }
 
@@ -147,9 +140,9 @@ static int run_in_new_box(struct api *a, struct run *o, const char *image, char 
 		return complain("%s", e.message);
 	const char *id = json_string_value(json_object_get(box, "box_id"));
 	_cleanup_free_ char *segment = api_escape(id ? id : "");
-	double began = seconds();
+	uint64_t began = clock_ns(CLOCK_MONOTONIC);
 	json_t *running = api_call(a, "POST", NULL, &e, "/boxes/%s/start", segment);
-	o->boot = seconds() - began;
+	o->boot = (double)(clock_ns(CLOCK_MONOTONIC) - began) / NSEC_PER_SEC;
 	int code = running ? exec_in(a, o, id, argv) : complain("%s", e.message);
 	json_decref(running);
 	if (o->remove) {

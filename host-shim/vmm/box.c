@@ -1,6 +1,7 @@
 #include "box.h"
 
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 #include "unix_sock.h"
 
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define START_MS 30000
 #define STOP_MS 2000
@@ -21,19 +21,12 @@
 #define FDS_RESERVED (64 + VMM_SOCK_CLIENTS_MAX + LISTENER_WAITING_MAX)
 #define FDS_WANTED (VSOCK_CONNS_MAX + FDS_RESERVED)
 
-static uint64_t realtime_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static void say(struct box *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static void say(struct box *b, const char *fmt, ...)
 {
 	char line[512];
-	uint64_t now = realtime_ms();
+	uint64_t now = clock_ms(CLOCK_REALTIME);
 	time_t seconds = (time_t)(now / 1000);
 	struct tm tm;
 	gmtime_r(&seconds, &tm);
@@ -389,7 +382,7 @@ static void init(struct box *b, const struct options *o, int state_dir, int read
 		.console_src.fd = -1,
 		.output_src.fd = -1,
 		.run_state = "running",
-		.record = {.reason = "start_failed", .started_ms = realtime_ms()},
+		.record = {.reason = "start_failed", .started_ms = clock_ms(CLOCK_REALTIME)},
 		.qemu = {.pidfd = -1, .vhost = -1, .qmp = -1, .console = -1, .output = -1},
 		.qmp = {.fd = -1, .src.fd = -1},
 		.listener = {.fd = -1, .src.fd = -1},
@@ -404,7 +397,7 @@ static void init(struct box *b, const struct options *o, int state_dir, int read
 static void finish(struct box *b)
 {
 	struct err e = {0};
-	b->record.at_ms = realtime_ms();
+	b->record.at_ms = clock_ms(CLOCK_REALTIME);
 	say(b, "ended: %s: %s", b->record.reason, b->record.message);
 	listener_finish(&b->listener);
 	if (b->vsock_path[0])

@@ -1,15 +1,13 @@
 #include "loop.h"
 
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #include <errno.h>
-#include <time.h>
 
 uint64_t loop_now_ms(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return clock_ms(CLOCK_MONOTONIC);
 }
 
 int loop_init(struct loop *l)
@@ -34,12 +32,6 @@ int loop_add(struct loop *l, struct loop_source *src, int fd, uint32_t events,
 	src->fd = fd;
 	src->ready = ready;
 	return 0;
-}
-
-int loop_modify(struct loop *l, struct loop_source *src, uint32_t events)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = src};
-	return epoll_ctl(l->epfd, EPOLL_CTL_MOD, src->fd, &ev) < 0 ? -errno : 0;
 }
 
 void loop_remove(struct loop *l, struct loop_source *src)

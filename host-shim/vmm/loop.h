@@ -50,7 +50,6 @@ void loop_finish(struct loop *l);
 /* Watches fd (not owned) for events, in the words of epoll_ctl(2). 0 or -errno. */
 int loop_add(struct loop *l, struct loop_source *src, int fd, uint32_t events,
 	     void (*ready)(struct loop_source *, uint32_t));
-int loop_modify(struct loop *l, struct loop_source *src, uint32_t events);
 
 /* Stops watching, and forgets what the current batch still holds for src. Harmless when not added. */
 void loop_remove(struct loop *l, struct loop_source *src);

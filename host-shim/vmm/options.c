@@ -112,8 +112,8 @@ static int parse_one(struct options *o, int opt, const char *arg, struct err *e)
 		return r;
 	case DISK:
 		return parse_disk(o, arg, e);
-	default:
-		return err_set(e, "options", EINVAL, "unknown option, or one without its value");
+	default: /* getopt's '?' */
+		return err_set(e, "options", EINVAL, "%s: unknown, or without its value", arg);
 	}
 }
 
@@ -125,7 +125,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 	optind = 1;
 	/* On through errors, the first of which is kept: --ready-fd may come last and is to hear of it. */
 	while ((opt = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		int r = parse_one(o, opt, optarg, failed ? NULL : e);
+		int r = parse_one(o, opt, optarg ? optarg : argv[optind - 1], failed ? NULL : e);
 		failed = failed ? failed : r;
 	}
 	if (failed)

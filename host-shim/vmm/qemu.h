@@ -1,10 +1,13 @@
 /* QEMU's command line and process.
  *
  * The machine's layout is part of every memory snapshot, so none of this may move (bus pcie.0,
- * slot.function): 02.0        virtio-rng-pci        id rng0 03.0        pcie-root-port        id vsock-port,
- * chassis 1; behind it vhost-user-vsock-pci, id vsock0 04.0–04.7   pcie-root-port × 8    id plug0 … plug7,
- * chassis 2 … 9: empty, for hot-plug 08.0–0f.0   virtio-blk-pci        id disk0 … disk7, in the order given:
- * vda, vdb, … 1f and 00 are q35's own. The first serial port is the console. */
+ * slot.function):
+ * - 02.0: virtio-rng-pci, id rng0
+ * - 03.0: pcie-root-port, id vsock-port, chassis 1; behind it vhost-user-vsock-pci, id vsock0
+ * - 04.0 to 04.7: eight pcie-root-ports, id plug0 to plug7, chassis 2 to 9: empty, for hot-plug
+ * - 08.0 to 0f.0: virtio-blk-pci, id disk0 to disk7, in the order given: vda, vdb and so on
+ *
+ * 1f and 00 are q35's own. The first serial port is the console. */
 #pragma once
 
 #include "options.h"

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <nettle/base16.h>
 #include <nettle/memops.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
@@ -38,9 +39,8 @@ static int make_key(const char *path, struct err *e)
 		return err_sys(e, "auth", EIO, "no random bytes");
 	char key[sizeof KEY_PREFIX + 2 * sizeof random + 1] = KEY_PREFIX;
 	char *at = key + strlen(KEY_PREFIX);
-	for (size_t i = 0; i < sizeof random; i++)
-		at += sprintf(at, "%02x", random[i]);
-	strcpy(at, "\n");
+	base16_encode_update(at, sizeof random, random);
+	strcpy(at + 2 * sizeof random, "\n");
 	_cleanup_free_ char *beside = NULL;
 	if (asprintf(&beside, "%s.new", path) < 0)
 		return err_sys(e, "auth", ENOMEM, "no memory");

@@ -15,17 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "exit_file.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 #include "proto/frame.h"
 
 #define GRACE_DEFAULT_MS 5000
 #define UNMOUNT_MS 10000 /* what the agent needs beyond the grace: KILL, unmount, sync */
 #define ADOPT_HELLO_MS 10000
-/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level;
- * the rest costs a guest under TCG a tenth of its boot. */
+/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level. */
 #define KERNEL_APPEND "rdinit=/init loglevel=4"
 
 static void advance(struct box *b, enum box_event event);
@@ -43,13 +42,6 @@ void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(f->message, sizeof f->message, fmt, ap);
 	va_end(ap);
-}
-
-static int64_t realtime_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static enum box_status status_of(const struct box *b)
@@ -89,9 +81,9 @@ static bool add_waiter(struct box *b, enum wish wish, box_done_fn done, void *ar
 static bool has_waiter(const struct box *b, enum wish wish)
 {
 	const struct waiter *w;
-	TAILQ_FOREACH(w, &b->waiters, entry)
-	if (w->wish == wish)
-		return true;
+	TAILQ_FOREACH (w, &b->waiters, entry)
+		if (w->wish == wish)
+			return true;
 	return false;
 }
 
@@ -162,7 +154,7 @@ static void commit(struct box *b, void (*then)(struct box *b))
 	struct commit *c = malloc(sizeof *c);
 	if (!c)
 		abort(); /* as in store_submit: the box's status can no longer be kept */
-	b->row.life.updated_ms = realtime_ms();
+	b->row.life.updated_ms = (int64_t)clock_ms(CLOCK_REALTIME);
 	*c = (struct commit){.box = b, .life = b->row.life, .then = then};
 	boxes_ref(b->boxes);
 	store_submit(b->boxes->config.store, write_life, on_committed, c);

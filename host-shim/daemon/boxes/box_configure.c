@@ -3,18 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "box.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #define HOSTNAME_MAX 64
 
 int box_configure(struct box *b, session_done_fn done, struct err *e)
 {
 	char seed[64];
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
 	ssize_t seeded = getrandom(seed, sizeof seed, 0);
 
 	Tenon__Device lower = TENON__DEVICE__INIT, upper = TENON__DEVICE__INIT;
@@ -43,7 +41,7 @@ int box_configure(struct box *b, session_done_fn done, struct err *e)
 	request.root = &root;
 	request.n_env = n_env;
 	request.env = env;
-	request.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	request.realtime_ns = clock_ns(CLOCK_REALTIME);
 	request.seed = (ProtobufCBinaryData){seeded > 0 ? (size_t)seeded : 0, (uint8_t *)seed};
 
 	/* The boot deadline bounds it from outside; this bound only lets the session go of it in time. */

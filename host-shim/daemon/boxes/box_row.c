@@ -4,9 +4,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/store/sql.h"
+#include "proto/clock.h"
 #include "state.h"
 
 #define DEFAULT_IMAGE "tenon/base"
@@ -31,8 +31,6 @@ static char *copy(const char *s)
 
 int box_row_init(struct box_row *row, const struct box_spec *spec)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
 	*row = (struct box_row){
 		.name = copy(spec->name),
 		.image = strdup(spec->image ? spec->image : DEFAULT_IMAGE),
@@ -46,7 +44,7 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 		.auto_resume = spec->auto_resume,
 		.auto_stop = spec->auto_stop,
 		.auto_delete = spec->auto_delete,
-		.created_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		.created_ms = (int64_t)clock_ms(CLOCK_REALTIME),
 		.life.status = BOX_CONFIGURED,
 	};
 	row->life.updated_ms = row->created_ms;
@@ -188,12 +186,6 @@ int box_row_delete(sqlite3 *db, const char *id, struct err *e)
 	return sql_step(db, s, e);
 }
 
-static void copy_column(char *out, size_t cap, sqlite3_stmt *s, int column)
-{
-	const char *text = (const char *)sqlite3_column_text(s, column);
-	snprintf(out, cap, "%s", text ? text : "");
-}
-
 static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 {
 	*row = (struct box_row){
@@ -215,9 +207,9 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 		.life.vmm.pid = (pid_t)sqlite3_column_int64(s, 17),
 		.life.vmm.ticks = (uint64_t)sqlite3_column_int64(s, 18),
 	};
-	copy_column(row->id, sizeof row->id, s, 0);
-	copy_column(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
-	copy_column(row->life.error, sizeof row->life.error, s, 20);
+	sql_copy_text(row->id, sizeof row->id, s, 0);
+	sql_copy_text(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
+	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
 	if (!row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)

@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "box.h"
 #include "proto/cleanup.h"
 
 #define MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
-#define RUN_DIR_MAX 85    /* with "/vsock.sock_4294967295" and NUL it fills the 108 bytes of sun_path */
+/* A box's longest socket name, below the runtime directory: guests may dial any host port (WIRE.md §8). */
+#define LONGEST_SOCKET "/vsock.sock_4294967295"
+#define SOCKET_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 
 /* ---- one box's memory ------------------------------------------------------------------------------ */
 
@@ -127,7 +130,8 @@ static int make_dirs(const struct boxes_config *c, struct err *e)
 		return err_sys(e, "boxes", ENOMEM, "directories");
 	if (mkdir(states, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, "boxes", errno, "%s", states);
-	if (strlen(c->runtime_dir) + 1 + ULID_LENGTH > RUN_DIR_MAX)
+	/* tenon-vmm refuses what does not fit: better one word now than one at every start. */
+	if (strlen(c->runtime_dir) + strlen("/") + ULID_LENGTH + sizeof LONGEST_SOCKET > SOCKET_PATH_SIZE)
 		return err_set(e, "boxes", ENAMETOOLONG, "%s is too long a path for sockets", c->runtime_dir);
 	return 0;
 }
@@ -221,8 +225,7 @@ void boxes_destroy(struct boxes *bs)
 		return;
 	bs->closing = true;
 	accel_destroy(bs->accel);
-	TAILQ_FOREACH(b, &bs->list, entry)
-	{
+	TAILQ_FOREACH (b, &bs->list, entry) {
 		box_abandon(b);
 		box_release(b);
 	}
@@ -234,8 +237,7 @@ void boxes_destroy(struct boxes *bs)
 struct box *boxes_find(struct boxes *bs, const char *id_or_name)
 {
 	struct box *b, *named = NULL;
-	TAILQ_FOREACH(b, &bs->list, entry)
-	{
+	TAILQ_FOREACH (b, &bs->list, entry) {
 		if (!b->listed)
 			continue;
 		if (strcmp(b->row.id, id_or_name) == 0)
@@ -295,9 +297,9 @@ static void on_inserted(void *arg, int status, const struct err *e)
 static bool is_taken(const struct boxes *bs, const char *name)
 {
 	const struct box *b;
-	TAILQ_FOREACH(b, &bs->list, entry)
-	if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
-		return true;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
+			return true;
 	return false;
 }
 

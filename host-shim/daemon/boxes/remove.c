@@ -94,9 +94,9 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static bool has_row(const struct boxes *bs, const char *id)
 {
 	const struct box *b;
-	TAILQ_FOREACH(b, &bs->list, entry)
-	if (strcmp(b->row.id, id) == 0)
-		return true;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		if (strcmp(b->row.id, id) == 0)
+			return true;
 	return false;
 }
 

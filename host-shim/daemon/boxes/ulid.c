@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
+
+#include "proto/clock.h"
 
 static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -24,11 +25,9 @@ void ulid_format(char out[ULID_LENGTH + 1], uint64_t now_ms, const uint8_t rando
 
 void ulid_make(char out[ULID_LENGTH + 1])
 {
-	struct timespec now;
 	uint8_t random[10];
-	clock_gettime(CLOCK_REALTIME, &now);
 	/* Never short or interrupted for so few bytes; failing means a kernel without getrandom. */
 	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
 		abort();
-	ulid_format(out, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, random);
+	ulid_format(out, clock_ms(CLOCK_REALTIME), random);
 }

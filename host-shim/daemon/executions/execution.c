@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/executions/reader.h"
 #include "host-shim/daemon/executions/registry.h"
@@ -15,13 +14,6 @@
 #define EXIT_RECORD_MAX 4096u
 
 static const struct failure ended_failure = {.kind = FAIL_CONFLICT, .message = "the execution has ended"};
-
-uint64_t unix_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
@@ -100,8 +92,7 @@ void execution_remove(struct execution *x)
 	registry_drop(x);
 }
 
-/* ---- what the agent says ---------------------------------------------------------------------------------
- */
+/* ---- what the agent says ---- */
 
 static void learn_exit(struct execution *x, const Tenon__ExitRecord *m)
 {
@@ -322,8 +313,7 @@ static void on_lost(struct link_stream *s, const struct err *why)
 	}
 }
 
-/* ---- credit
- * ------------------------------------------------------------------------------------------------ */
+/* ---- credit ---- */
 
 /* The log position from which on nothing may be deleted; the log's end if nobody holds it. */
 static uint64_t held_position(const struct execution *x, uint64_t now)
@@ -332,9 +322,9 @@ static uint64_t held_position(const struct execution *x, uint64_t now)
 	if (!x->had_reader && now < x->grace_until)
 		return 0;
 	const struct reader *r;
-	TAILQ_FOREACH(r, &x->readers, link)
-	if (reader_holds(r, now) && r->position < held)
-		held = r->position;
+	TAILQ_FOREACH (r, &x->readers, link)
+		if (reader_holds(r, now) && r->position < held)
+			held = r->position;
 	return held;
 }
 
@@ -393,8 +383,7 @@ static void send_input(struct execution *x)
 	}
 }
 
-/* ---- attaching and acknowledging
- * ------------------------------------------------------------------------------ */
+/* ---- attaching and acknowledging ---- */
 
 static void attach(struct execution *x)
 {
@@ -455,8 +444,7 @@ static void acknowledge(struct execution *x)
 	session_call(x->session, &req, EXECUTION_CALL_MS, on_acked, execution_ref(x));
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 /* The exit is known, and every byte up to its totals is in the file of the log. The exit record need not be:
  * it goes to the database next. */
@@ -510,7 +498,7 @@ static void finish(struct execution *x)
 	row->state = killed ? ROW_KILLED : x->timed_out ? ROW_TIMED_OUT : ROW_COMPLETED;
 	row->has_exit = x->exited;
 	row->exit_code = x->exited ? x->exit_code : -1;
-	row->ended_ms = unix_ms();
+	row->ended_ms = clock_ms(CLOCK_REALTIME);
 	row->duration_ms = x->exited ? x->duration_ms : row->ended_ms - row->started_ms;
 	row->finish = log_readable(x->log);
 	row->log_bytes = log_bytes(x->log);
@@ -563,8 +551,7 @@ void execution_end_boot(struct execution *x, const char *reason)
 	execution_unref(x);
 }
 
-/* ---- once per turn of the loop
- * ------------------------------------------------------------------------------------ */
+/* ---- once per turn of the loop ---- */
 
 static void wake_readers(struct execution *x)
 {
@@ -573,11 +560,11 @@ static void wake_readers(struct execution *x)
 	/* A reader that is woken may close itself or others. */
 	while (again) {
 		again = false;
-		TAILQ_FOREACH(r, &x->readers, link)
-		if (reader_wake(r)) {
-			again = true;
-			break;
-		}
+		TAILQ_FOREACH (r, &x->readers, link)
+			if (reader_wake(r)) {
+				again = true;
+				break;
+			}
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "host-shim/daemon/executions/log.h"
 #include "host-shim/daemon/executions/rows.h"
 #include "host-shim/daemon/link/link.h"
+#include "proto/clock.h"
 
 #define EXECUTION_WINDOW (256u * 1024)    /* credit per channel beyond what the log has accepted … */
 #define EXECUTION_WINDOW_MIN (16u * 1024) /* … shrunk, not below this, when many run: */
@@ -76,7 +77,6 @@ void execution_retry(struct execution *x);
 void execution_end_boot(struct execution *x, const char *reason);
 /* Nothing is left of it: out of table and database. */
 void execution_remove(struct execution *x);
-uint64_t unix_ms(void);
 
 /* requests.c */
 bool start_send(struct execution *x);                            /* Exec on x's stream */

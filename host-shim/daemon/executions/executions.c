@@ -6,8 +6,7 @@
 #include "host-shim/daemon/executions/reader.h"
 #include "host-shim/daemon/executions/registry.h"
 
-/* ---- tables
- * -------------------------------------------------------------------------------------------------- */
+/* ---- tables ---- */
 
 static unsigned bucket(const uint8_t id[16])
 {
@@ -17,18 +16,18 @@ static unsigned bucket(const uint8_t id[16])
 struct execution *registry_get(struct executions *xs, const uint8_t id[16])
 {
 	struct execution *x;
-	LIST_FOREACH(x, &xs->by_id[bucket(id)], by_id)
-	if (memcmp(x->row.id, id, 16) == 0)
-		return x;
+	LIST_FOREACH (x, &xs->by_id[bucket(id)], by_id)
+		if (memcmp(x->row.id, id, 16) == 0)
+			return x;
 	return NULL;
 }
 
 static struct tombstone *find_tombstone(struct executions *xs, const uint8_t id[16])
 {
 	struct tombstone *t;
-	LIST_FOREACH(t, &xs->tombs_by_id[bucket(id)], by_id)
-	if (memcmp(t->id, id, 16) == 0)
-		return t;
+	LIST_FOREACH (t, &xs->tombs_by_id[bucket(id)], by_id)
+		if (memcmp(t->id, id, 16) == 0)
+			return t;
 	return NULL;
 }
 
@@ -114,8 +113,7 @@ void registry_log_dir(const struct executions *xs, const char *box_id, const cha
 	snprintf(out, size, "%s/boxes/%s/executions/%s", xs->state_dir, box_id, hex);
 }
 
-/* ---- retention
- * ------------------------------------------------------------------------------------------------- */
+/* ---- retention ---- */
 
 void registry_reap(struct execution *x)
 {
@@ -126,7 +124,7 @@ void registry_reap(struct execution *x)
 	registry_log_dir(xs, x->row.box_id, x->hex, dir, sizeof dir);
 	log_remove(xs->writer, dir);
 	x->row.state = ROW_REAPED;
-	x->row.reaped_ms = unix_ms();
+	x->row.reaped_ms = clock_ms(CLOCK_REALTIME);
 	rows_put(xs->config.store, &x->row, NULL, 0, NULL, NULL);
 	add_tombstone(xs, &x->row);
 	x->phase = PHASE_REMOVED;
@@ -137,9 +135,9 @@ void registry_reap(struct execution *x)
 static struct execution *oldest_idle(struct executions *xs)
 {
 	struct execution *x;
-	TAILQ_FOREACH(x, &xs->finished, in_finished)
-	if (x->row.drained && TAILQ_EMPTY(&x->readers) && x->refs == 1)
-		return x;
+	TAILQ_FOREACH (x, &xs->finished, in_finished)
+		if (x->row.drained && TAILQ_EMPTY(&x->readers) && x->refs == 1)
+			return x;
 	return NULL;
 }
 
@@ -153,7 +151,7 @@ static void on_retention(uv_timer_t *t)
 /* Reaps what is too old or too much, and sets the clock for the next. */
 static void retain(struct executions *xs)
 {
-	uint64_t now = unix_ms();
+	uint64_t now = clock_ms(CLOCK_REALTIME);
 	struct execution *x;
 	while ((x = oldest_idle(xs))) {
 		uint64_t due = x->row.ended_ms + xs->config.retention_ms;
@@ -207,8 +205,7 @@ void executions_forget_box(struct executions *xs, const char *box_id)
 	rows_delete_box(xs->config.store, box_id);
 }
 
-/* ---- the loop
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static void on_settle(uv_idle_t *h)
 {
@@ -258,9 +255,7 @@ void execution_watch(struct execution *x)
 		uv_timer_start(&xs->tick, on_tick, EXECUTION_RETRY_MS, 0);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 static void load_row(void *arg, const struct row *row)
 {

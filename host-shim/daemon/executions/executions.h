@@ -1,10 +1,11 @@
 /* Executions: what rest/ and boxes/ may do with them. All calls and callbacks are on the loop thread.
  *
- *  registry   every execution that this host still knows, by box and id: live, finished and kept, or reaped
- * (410). session    the conversation with the agent of one running VM: links (made again when they break),
- * boot id, Configure, the live executions. Made by boxes/ when a VM runs, ended when it has ended. execution
- * one command: its row, its durable log, its stdin. reader     a cursor over an execution's log at a client's
- * own pace.
+ * - registry: every execution that this host still knows, by box and id: live, finished and kept, or reaped
+ *   (410).
+ * - session: the conversation with the agent of one running VM: links (made again when they break), boot id,
+ *   Configure, the live executions. Made by boxes/ when a VM runs, ended when it has ended.
+ * - execution: one command: its row, its durable log, its stdin.
+ * - reader: a cursor over an execution's log at a client's own pace.
  */
 #pragma once
 
@@ -129,10 +130,6 @@ void execution_close_stdin(struct execution *x);
 size_t execution_stdin_queued(const struct execution *x); /* for a WebSocket to stop reading */
 void execution_on_stdin_drain(struct execution *x, void (*fn)(void *arg),
 			      void *arg); /* one-shot: below half */
-/* What an attached client has confirmed to have (its last pong), as a log position: monotone, kept in the
- * row, written behind. */
-uint64_t execution_seen(const struct execution *x);
-void execution_set_seen(struct execution *x, uint64_t position);
 /* DELETE: kills it if it runs; once it has ended and its readers have closed it is reaped (410). */
 void execution_discard(struct execution *x, execution_done_fn done, void *arg);
 /* One attach at a time (BOXLITE.md §4): false if somebody holds it. */

@@ -80,8 +80,8 @@ int input_resume(struct input *in, uint64_t acked, uint64_t limit, bool closed)
 	if (!in->adopted) {
 		/* Queued before this tenond knew how far its predecessor had come. */
 		struct input_block *b;
-		STAILQ_FOREACH(b, &in->blocks, link)
-		b->end += acked;
+		STAILQ_FOREACH (b, &in->blocks, link)
+			b->end += acked;
 		in->end += acked;
 		in->acked = in->sent = in->high = acked;
 		in->adopted = true;

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host-shim/daemon/executions/logfile.h"
 #include "proto/cleanup.h"
+#include "proto/clock.h"
 
 #define CHUNK_MIN 4096u
 
@@ -42,13 +42,6 @@ struct log {
 	size_t exit_len;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- jobs, on the writer thread ---------------------------------------------------------------------- */
 
 static int chunk_run(struct writer_job *job)
@@ -74,7 +67,6 @@ static int trim_run(struct writer_job *job)
 struct close_job {
 	struct writer_job job;
 	struct logfile *file;
-	struct log *log; /* NULL: free the file too */
 };
 
 static int close_run(struct writer_job *job)
@@ -191,24 +183,17 @@ static void close_done(struct writer_job *job, int status)
 {
 	struct close_job *j = (struct close_job *)job;
 	(void)status;
-	if (j->log)
-		job_over(j->log);
-	else
-		logfile_destroy(j->file);
+	logfile_destroy(j->file);
 	free(j);
 }
 
-static void close_file(struct log *l, bool for_good)
+static void close_file(struct log *l)
 {
 	struct close_job *j = calloc(1, sizeof *j);
 	if (!j)
-		return; /* an fd stays open until the next segment; at the end it leaks with the file */
+		return; /* it leaks: jobs that are on their way still write to it */
 	j->job = (struct writer_job){.run = close_run, .done = close_done};
 	j->file = l->file;
-	if (!for_good) {
-		j->log = l;
-		l->inflight++;
-	}
 	writer_submit(l->config.writer, &j->job);
 }
 
@@ -219,16 +204,10 @@ void log_destroy(struct log *l)
 	if (!l)
 		return;
 	chunk_submit(l);
-	close_file(l, true);
+	close_file(l);
 	l->closing = true;
 	if (l->inflight == 0)
 		log_free(l);
-}
-
-void log_rest(struct log *l)
-{
-	chunk_submit(l);
-	close_file(l, false);
 }
 
 static void remove_done(struct writer_job *job, int status)
@@ -334,7 +313,6 @@ static void chunk_submit(struct log *l)
 				 : 0;
 	if (c->place.spare > l->held)
 		c->place.spare = l->held;
-	c->job.bytes = c->cap;
 	l->inflight++;
 	writer_submit(l->config.writer, &c->job);
 }
@@ -405,7 +383,7 @@ static int segment_begin(struct log *l)
 		.position = log_point_position(&l->laid),
 		.stdout_offset = l->laid.offset[CHANNEL_STDOUT],
 		.stderr_offset = l->laid.offset[CHANNEL_STDERR],
-		.created_ns = now_ns(),
+		.created_ns = clock_ns(CLOCK_REALTIME),
 	};
 	memcpy(h.id, l->id, LOG_ID_SIZE);
 	segment_put_header(p, &h);
@@ -463,7 +441,7 @@ static void lay(struct log *l, enum record_kind kind, int channel, const uint8_t
 		.channel = (uint8_t)channel,
 		.offset = kind == RECORD_EXIT ? 0 : l->laid.offset[channel],
 		.position = log_point_position(&l->laid),
-		.time_ns = now_ns(),
+		.time_ns = clock_ns(CLOCK_REALTIME),
 	};
 	uint8_t *p = room_for(l, LOG_RECORD_HEADER + len);
 	if (!p) { /* no memory is like no disk: a gap, later */

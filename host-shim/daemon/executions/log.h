@@ -57,8 +57,6 @@ void log_put_eof(struct log *l, int channel);
 void log_put_exit(struct log *l, const uint8_t *payload, size_t len);
 /* Hands what was put to the writer: once per turn of the loop. */
 void log_flush(struct log *l);
-/* Closes the file until the next record. */
-void log_rest(struct log *l);
 
 /* Bytes on disk, of all segments or from the one that holds `position` on. */
 uint64_t log_bytes(const struct log *l);

@@ -96,8 +96,6 @@ static int walk_all(DIR *d, const char *dir, const uint8_t id[LOG_ID_SIZE], stru
 			break;
 		out->end.offset[CHANNEL_STDOUT] = h.stdout_offset;
 		out->end.offset[CHANNEL_STDERR] = h.stderr_offset;
-		if (i == 0)
-			out->base = out->end;
 		r = walk(w, out, &good);
 		if (r == 0 && i == out->count - 1 && good < out->segments[i].bytes) {
 			segment_name(name, h.position);

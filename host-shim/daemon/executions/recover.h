@@ -13,8 +13,8 @@ struct log_segment {
 struct recovered_log {
 	struct log_segment *segments; /* in order; owned */
 	size_t count;
-	struct log_point base, end; /* before the first record, after the last */
-	uint8_t *exit;              /* payload of the exit record; owned, NULL if there is none */
+	struct log_point end; /* after the last record */
+	uint8_t *exit;        /* payload of the exit record; owned, NULL if there is none */
 	size_t exit_len;
 };
 

@@ -67,8 +67,7 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 	snprintf(f->message, sizeof f->message, "%s%s%s", field, field[0] ? ": " : "", text);
 }
 
-/* ---- starting --------------------------------------------------------------------------------------------
- */
+/* ---- starting ---- */
 
 static void exec_free(Tenon__Exec *m)
 {
@@ -201,7 +200,7 @@ void executions_start(struct session *session, const struct exec_spec *spec, exe
 		      void *arg)
 {
 	struct executions *xs = session->registry;
-	struct row row = {.started_ms = unix_ms()};
+	struct row row = {.started_ms = clock_ms(CLOCK_REALTIME)};
 	struct failure f;
 	uint8_t *packed = NULL;
 	size_t len = 0;
@@ -250,8 +249,7 @@ void executions_start(struct session *session, const struct exec_spec *spec, exe
 	done(arg, NULL, &f);
 }
 
-/* ---- signals
- * ------------------------------------------------------------------------------------------------ */
+/* ---- signals ---- */
 
 struct signal_call {
 	struct execution *execution;
@@ -367,8 +365,7 @@ void execution_discard(struct execution *x, execution_done_fn done, void *arg)
 		done(arg, NULL);
 }
 
-/* ---- stdin
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- stdin ---- */
 
 void execution_write(struct execution *x, const void *data, size_t len, execution_done_fn done, void *arg)
 {
@@ -409,8 +406,7 @@ void execution_on_stdin_drain(struct execution *x, void (*fn)(void *arg), void *
 	x->input.drained_arg = arg;
 }
 
-/* ---- facts
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- facts ---- */
 
 const char *execution_id(const struct execution *x)
 {

@@ -1,10 +1,11 @@
 #include "host-shim/daemon/executions/rows.h"
 
 #include <errno.h>
+#include <nettle/base16.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/cleanup.h"
+#include "host-shim/daemon/store/sql.h"
 
 static const char *const state_names[] = {
 	[ROW_RUNNING] = "running",     [ROW_COMPLETED] = "completed", [ROW_KILLED] = "killed",
@@ -13,11 +14,7 @@ static const char *const state_names[] = {
 
 void id_to_hex(char out[33], const uint8_t id[16])
 {
-	static const char digits[] = "0123456789abcdef";
-	for (int i = 0; i < 16; i++) {
-		out[2 * i] = digits[id[i] >> 4];
-		out[2 * i + 1] = digits[id[i] & 15];
-	}
+	base16_encode_update(out, 16, id);
 	out[32] = '\0';
 }
 
@@ -25,11 +22,10 @@ bool id_from_hex(uint8_t id[16], const char *hex)
 {
 	if (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32)
 		return false;
-	for (int i = 0; i < 32; i++) {
-		int digit = hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10;
-		id[i / 2] = (uint8_t)(i & 1 ? id[i / 2] << 4 | digit : digit);
-	}
-	return true;
+	struct base16_decode_ctx c;
+	size_t len = 16;
+	base16_decode_init(&c);
+	return base16_decode_update(&c, &len, id, 32, hex) && base16_decode_final(&c);
 }
 
 struct row_work {
@@ -40,19 +36,6 @@ struct row_work {
 	size_t spec_len;
 	uint8_t spec[];
 };
-
-static int sql_error(sqlite3 *db, struct err *e)
-{
-	int full = sqlite3_errcode(db) == SQLITE_FULL ? ENOSPC : EIO;
-	return err_set(e, "executions", full, "database: %s", sqlite3_errmsg(db));
-}
-
-static int run_and_finish(sqlite3 *db, sqlite3_stmt *stmt, struct err *e)
-{
-	int r = sqlite3_step(stmt) == SQLITE_DONE ? 0 : sql_error(db, e);
-	sqlite3_finalize(stmt);
-	return r;
-}
 
 static int put_work(sqlite3 *db, void *arg, struct err *e)
 {
@@ -68,20 +51,21 @@ static int put_work(sqlite3 *db, void *arg, struct err *e)
 		" reaped_ms=?16, spec=CASE WHEN ?4='reaped' THEN NULL ELSE COALESCE(?17, spec) END";
 	const struct row_work *w = arg;
 	const struct row *row = &w->row;
-	sqlite3_stmt *s;
-	if (sqlite3_prepare_v2(db, sql, sizeof sql, &s, NULL) != SQLITE_OK)
-		return sql_error(db, e);
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db, sql, &s, e);
+	if (r < 0)
+		return r;
 	char hex[33];
 	id_to_hex(hex, row->id);
-	sqlite3_bind_text(s, 1, hex, -1, SQLITE_STATIC);
-	sqlite3_bind_text(s, 2, row->box_id, -1, SQLITE_STATIC);
+	sql_bind_text(s, 1, hex);
+	sql_bind_text(s, 2, row->box_id);
 	sqlite3_bind_blob(s, 3, row->boot_id, sizeof row->boot_id, SQLITE_STATIC);
-	sqlite3_bind_text(s, 4, state_names[row->state], -1, SQLITE_STATIC);
+	sql_bind_text(s, 4, state_names[row->state]);
 	sqlite3_bind_int(s, 5, row->kill);
 	sqlite3_bind_int(s, 6, row->drained);
 	sqlite3_bind_int(s, 7, row->has_exit);
 	sqlite3_bind_int(s, 8, row->exit_code);
-	sqlite3_bind_text(s, 9, row->reason, -1, SQLITE_STATIC);
+	sql_bind_text(s, 9, row->reason);
 	sqlite3_bind_int64(s, 10, (sqlite3_int64)row->started_ms);
 	sqlite3_bind_int64(s, 11, (sqlite3_int64)row->ended_ms);
 	sqlite3_bind_int64(s, 12, (sqlite3_int64)row->duration_ms);
@@ -91,7 +75,7 @@ static int put_work(sqlite3 *db, void *arg, struct err *e)
 	sqlite3_bind_int64(s, 16, (sqlite3_int64)row->reaped_ms);
 	if (w->with_spec)
 		sqlite3_bind_blob(s, 17, w->spec, (int)w->spec_len, SQLITE_STATIC);
-	return run_and_finish(db, s, e);
+	return sql_step(db, s, e);
 }
 
 static void work_done(void *arg, int status, const struct err *e)
@@ -121,13 +105,14 @@ static int delete_work(sqlite3 *db, void *arg, struct err *e)
 	const struct row_work *w = arg;
 	const char *sql = w->row.box_id[0] ? "DELETE FROM executions WHERE box_id=?"
 					   : "DELETE FROM executions WHERE id=?";
-	sqlite3_stmt *s;
-	if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
-		return sql_error(db, e);
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db, sql, &s, e);
+	if (r < 0)
+		return r;
 	char hex[33];
 	id_to_hex(hex, w->row.id);
-	sqlite3_bind_text(s, 1, w->row.box_id[0] ? w->row.box_id : hex, -1, SQLITE_STATIC);
-	return run_and_finish(db, s, e);
+	sql_bind_text(s, 1, w->row.box_id[0] ? w->row.box_id : hex);
+	return sql_step(db, s, e);
 }
 
 /* By id, or a whole box if id is NULL. */
@@ -159,13 +144,6 @@ struct load_work {
 	void *arg;
 };
 
-static void copy_text(char *out, size_t size, sqlite3_stmt *s, int column)
-{
-	const char *text = (const char *)sqlite3_column_text(s, column);
-	strncpy(out, text ? text : "", size - 1);
-	out[size - 1] = '\0';
-}
-
 static bool read_row(sqlite3_stmt *s, struct row *row)
 {
 	const char *hex = (const char *)sqlite3_column_text(s, 0);
@@ -174,7 +152,7 @@ static bool read_row(sqlite3_stmt *s, struct row *row)
 	if (!hex || !state || !id_from_hex(row->id, hex) ||
 	    sqlite3_column_bytes(s, 2) != (int)sizeof row->boot_id)
 		return false;
-	copy_text(row->box_id, sizeof row->box_id, s, 1);
+	sql_copy_text(row->box_id, sizeof row->box_id, s, 1);
 	memcpy(row->boot_id, sqlite3_column_blob(s, 2), sizeof row->boot_id);
 	unsigned n = sizeof state_names / sizeof state_names[0], i = 0;
 	while (i < n && strcmp(state, state_names[i]) != 0)
@@ -186,7 +164,7 @@ static bool read_row(sqlite3_stmt *s, struct row *row)
 	row->drained = sqlite3_column_int(s, 5);
 	row->has_exit = sqlite3_column_int(s, 6);
 	row->exit_code = sqlite3_column_int(s, 7);
-	copy_text(row->reason, sizeof row->reason, s, 8);
+	sql_copy_text(row->reason, sizeof row->reason, s, 8);
 	row->started_ms = (uint64_t)sqlite3_column_int64(s, 9);
 	row->ended_ms = (uint64_t)sqlite3_column_int64(s, 10);
 	row->duration_ms = (uint64_t)sqlite3_column_int64(s, 11);
@@ -204,16 +182,12 @@ static int load_rows(sqlite3 *db, void *arg, struct err *e)
 				  " duration_ms, finish, log_bytes, seen, reaped_ms FROM executions ORDER BY "
 				  "reaped_ms, ended_ms, started_ms";
 	struct load_work *w = arg;
-	sqlite3_stmt *s;
-	if (sqlite3_prepare_v2(db, sql, sizeof sql, &s, NULL) != SQLITE_OK)
-		return sql_error(db, e);
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
 	struct row row;
-	int r;
-	while ((r = sqlite3_step(s)) == SQLITE_ROW)
+	int r = sql_prepare(db, sql, &s, e);
+	while (r >= 0 && (r = sql_step(db, s, e)) > 0)
 		if (read_row(s, &row))
 			w->each(w->arg, &row);
-	r = r == SQLITE_DONE ? 0 : sql_error(db, e);
-	sqlite3_finalize(s);
 	return r;
 }
 

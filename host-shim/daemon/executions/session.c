@@ -10,8 +10,7 @@
 
 static void dial(struct session *s);
 
-/* ---- calls ------------------------------------------------------------------------------------------------
- */
+/* ---- calls ---- */
 
 struct session_call {
 	TAILQ_ENTRY(session_call) in_session;
@@ -81,8 +80,7 @@ void session_call(struct session *s, const Tenon__Request *req, unsigned deadlin
 	uv_timer_start(&c->deadline, on_call_deadline, sent ? deadline_ms : 0, 0);
 }
 
-/* ---- executions of this session
- * ------------------------------------------------------------------------------ */
+/* ---- executions of this session ---- */
 
 void session_add(struct session *s, struct execution *x)
 {
@@ -114,8 +112,7 @@ static void take_over(struct session *s)
 	struct executions *xs = s->registry;
 	for (unsigned i = 0; i < REGISTRY_BUCKETS; i++) {
 		struct execution *x;
-		LIST_FOREACH(x, &xs->by_id[i], by_id)
-		{
+		LIST_FOREACH (x, &xs->by_id[i], by_id) {
 			bool open = x->phase == PHASE_DONE ? !x->row.drained : !x->boot_ended;
 			if (x->session || !open || strcmp(x->row.box_id, s->box_id) != 0)
 				continue;
@@ -133,12 +130,12 @@ static void end_boot(struct session *s, const uint8_t *unless, const char *reaso
 	/* Ending one may answer its caller, who may do as he likes with the others. */
 	while (again) {
 		again = false;
-		TAILQ_FOREACH(x, &s->executions, in_session)
-		if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
-			execution_end_boot(x, reason);
-			again = true;
-			break;
-		}
+		TAILQ_FOREACH (x, &s->executions, in_session)
+			if (!unless || memcmp(x->row.boot_id, unless, sizeof x->row.boot_id) != 0) {
+				execution_end_boot(x, reason);
+				again = true;
+				break;
+			}
 	}
 }
 
@@ -146,7 +143,7 @@ static void end_boot(struct session *s, const uint8_t *unless, const char *reaso
  * that is killed: attach, KILL, log, commit, acknowledge. */
 static void take_stranger(struct session *s, const Tenon__ExecState *m)
 {
-	struct row row = {.started_ms = unix_ms(), .kill = true};
+	struct row row = {.started_ms = clock_ms(CLOCK_REALTIME), .kill = true};
 	memcpy(row.id, m->id.data, sizeof row.id);
 	memcpy(row.boot_id, s->boot_id, sizeof row.boot_id);
 	strncpy(row.box_id, s->box_id, BOX_ID_MAX);
@@ -219,8 +216,7 @@ static void acknowledge_reaped(struct session *s, const Tenon__ExecState *state)
 	session_call(s, &req, EXECUTION_CALL_MS, ignore_reply, NULL);
 }
 
-/* ---- Configure and Shutdown
- * -------------------------------------------------------------------------------------- */
+/* ---- Configure and Shutdown ---- */
 
 /* Configure may outlive its connection: it is asked again after each HELLO until it is done. */
 struct configure {
@@ -242,8 +238,6 @@ static void on_configure_closed(uv_handle_t *h)
 static void configure_end(struct configure *c, const struct failure *f)
 {
 	c->session->configure = NULL;
-	if (!f)
-		c->session->configured = true;
 	uv_close((uv_handle_t *)&c->deadline, on_configure_closed);
 	c->done(c->arg, f);
 }
@@ -348,8 +342,7 @@ void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done
 	session_call(s, &req, EXECUTION_CALL_MS, on_shut_down, c);
 }
 
-/* ---- the link
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the link ---- */
 
 static void on_up(void *arg, const Tenon__Hello *hello)
 {
@@ -361,14 +354,12 @@ static void on_up(void *arg, const Tenon__Hello *hello)
 	s->clone_generation = hello->clone_generation;
 	s->known_boot = true;
 	s->up = true;
-	s->configured = hello->configured;
 	s->retry_ms = SESSION_RETRY_MIN_MS;
 	/* After a restore or a clone the boot id is the same, and yet nothing of ours runs there. */
 	end_boot(s, regenerated ? NULL : s->boot_id, "the box was restarted while this ran");
 
 	struct execution *x;
-	TAILQ_FOREACH(x, &s->executions, in_session)
-	{
+	TAILQ_FOREACH (x, &s->executions, in_session) {
 		x->retry_attach = false;
 		execution_touch(x);
 	}
@@ -414,9 +405,9 @@ static void on_drained(void *arg)
 {
 	struct session *s = arg;
 	struct execution *x;
-	TAILQ_FOREACH(x, &s->executions, in_session)
-	if (input_queued(&x->input) > 0)
-		execution_touch(x);
+	TAILQ_FOREACH (x, &s->executions, in_session)
+		if (input_queued(&x->input) > 0)
+			execution_touch(x);
 }
 
 static void dial(struct session *s)
@@ -449,9 +440,7 @@ void session_nudge(struct session *s)
 	dial(s);
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 int session_create(struct session **out, const struct session_config *c, struct err *e)
 {

@@ -18,7 +18,6 @@ struct session {
 	bool up;       /* HELLO is done */
 	bool accepted; /* … and was not answered with FENCED: a request was served */
 	bool fenced;   /* another host owns the agent now */
-	bool configured;
 	bool known_boot;
 	uint8_t boot_id[16];
 	uint64_t clone_generation;
@@ -29,7 +28,6 @@ struct session {
 	unsigned running;
 	TAILQ_HEAD(, session_call) calls;
 	struct configure *configure;
-	unsigned handles;
 	bool ended;
 };
 

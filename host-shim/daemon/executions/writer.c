@@ -9,7 +9,6 @@ STAILQ_HEAD(job_list, writer_job);
 struct writer {
 	uv_thread_t thread;
 	uv_async_t wake_loop;
-	size_t queued; /* loop thread only */
 
 	uv_mutex_t lock;
 	uv_cond_t wake_thread;
@@ -51,7 +50,6 @@ static void report(struct writer *w)
 	struct writer_job *job;
 	while ((job = STAILQ_FIRST(&batch))) {
 		STAILQ_REMOVE_HEAD(&batch, link);
-		w->queued -= job->bytes;
 		job->done(job, job->status);
 	}
 }
@@ -108,14 +106,8 @@ void writer_destroy(struct writer *w)
 
 void writer_submit(struct writer *w, struct writer_job *job)
 {
-	w->queued += job->bytes;
 	uv_mutex_lock(&w->lock);
 	STAILQ_INSERT_TAIL(&w->todo, job, link);
 	uv_cond_signal(&w->wake_thread);
 	uv_mutex_unlock(&w->lock);
-}
-
-size_t writer_queued(const struct writer *w)
-{
-	return w->queued;
 }

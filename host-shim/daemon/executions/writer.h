@@ -15,7 +15,6 @@ struct writer_job {
 	STAILQ_ENTRY(writer_job) link;
 	int (*run)(struct writer_job *job);               /* writer thread; returns 0 or -errno */
 	void (*done)(struct writer_job *job, int status); /* loop thread, in order; may free the job */
-	size_t bytes;                                     /* memory it holds, for writer_queued */
 	int status;
 };
 
@@ -23,5 +22,3 @@ int writer_create(struct writer **out, uv_loop_t *loop, struct err *e);
 /* Finishes what was submitted, runs its done functions, then stops the thread. NULL is fine. */
 void writer_destroy(struct writer *w);
 void writer_submit(struct writer *w, struct writer_job *job);
-/* Bytes in jobs whose done has not run. */
-size_t writer_queued(const struct writer *w);

@@ -64,8 +64,7 @@ bool fields_done(struct fields *f)
 {
 	const char *unknown;
 	json_t *value;
-	json_object_foreach(f->left, unknown, value)
-	{
+	json_object_foreach (f->left, unknown, value) {
 		if (json_is_null(value))
 			continue;
 		/* The name is the client's: shown, but cut, and only as far as it is printable. */

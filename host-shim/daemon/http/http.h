@@ -67,7 +67,6 @@ const char *http_listen_url(const struct http_server *s, size_t n);
 bool http_address_is_loopback(const char *address);
 
 /* ---- what a request says ---- */
-const char *http_method(const struct http_request *r);
 /* A named segment of the route, percent-decoded. Never NULL for a name in the route's path. */
 const char *http_param(const struct http_request *r, const char *name);
 /* The registered prefix in the URL, "" if there was none. */
@@ -81,7 +80,6 @@ int http_query_flag(struct http_request *r, const char *name, bool *out);
 const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len); /* never NULL, NUL-terminated for reading text */
-const char *http_request_id(const struct http_request *r);
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
 
 /* ---- replies ---- */

@@ -1,6 +1,7 @@
 #include "internal.h"
 
 #include <ctype.h>
+#include <nettle/base16.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -92,10 +93,7 @@ static void choose_id(struct http_request *r, const char *asked)
 	if (getrandom(random, sizeof random, 0) < 0)
 		memcpy(random, &r, sizeof r);
 	strcpy(r->id, "req_");
-	for (size_t i = 0; i < sizeof random; i++) {
-		r->id[4 + 2 * i] = "0123456789abcdef"[random[i] >> 4];
-		r->id[5 + 2 * i] = "0123456789abcdef"[random[i] & 15];
-	}
+	base16_encode_update(r->id + 4, sizeof random, random);
 }
 
 /* Refuses what two parsers could frame differently. The connection ends with it, since nobody knows where the
@@ -336,11 +334,6 @@ void request_answer(struct http_request *r, unsigned status, struct MHD_Response
 
 /* ---- what handlers ask ---- */
 
-const char *http_method(const struct http_request *r)
-{
-	return r->match.route->method;
-}
-
 const char *http_param(const struct http_request *r, const char *name)
 {
 	size_t len = strlen(name);
@@ -393,11 +386,6 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
-}
-
-const char *http_request_id(const struct http_request *r)
-{
-	return r->id;
 }
 
 bool http_from_unix(const struct http_request *r)

@@ -185,9 +185,9 @@ static struct stream_list *bucket(struct link *l, uint32_t id)
 static struct link_stream *stream_find(struct link *l, uint32_t id)
 {
 	struct link_stream *s;
-	LIST_FOREACH(s, bucket(l, id), hash)
-	if (s->id == id)
-		return s;
+	LIST_FOREACH (s, bucket(l, id), hash)
+		if (s->id == id)
+			return s;
 	return NULL;
 }
 
@@ -265,7 +265,7 @@ void link_stream_close(struct link *l, struct link_stream *s, bool reset)
 
 /* ---- receiving --------------------------------------------------------------------------------------- */
 
-static void hear_response(struct link *l, struct link_stream *s, const struct message *m, struct err *e)
+static void hear_response(struct link_stream *s, const struct message *m, struct err *e)
 {
 	if (s->answered) {
 		err_set(e, "link", EPROTO, "a second response on stream %u", m->stream);
@@ -281,7 +281,6 @@ static void hear_response(struct link *l, struct link_stream *s, const struct me
 		s->answered = true;
 		s->response(s, rsp, e);
 	}
-	(void)l;
 	tenon__response__free_unpacked(rsp, NULL);
 }
 
@@ -311,7 +310,7 @@ static void hear_message(struct link *l, const struct frame *f, struct err *e)
 		return;
 	struct link_stream *s = stream_find(l, m.stream);
 	if (s && m.type == FRAME_RSP)
-		hear_response(l, s, &m, e);
+		hear_response(s, &m, e);
 	else if (s)
 		hear_event(s, &m, e);
 	if (l->joiner.buf && l->joiner.type == 0) {
@@ -568,9 +567,8 @@ static void down(struct link *l, const struct err *why)
 	if (l->state == LINK_DOWN)
 		return;
 	/* A last word, such as GOAWAY, if the socket takes it. */
-	if (l->out_start < l->out_end &&
-	    send(l->fd, l->out + l->out_start, l->out_end - l->out_start, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		l->out_end = l->out_start;
+	if (l->out_start < l->out_end)
+		send(l->fd, l->out + l->out_start, l->out_end - l->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
 	stop(l);
 	struct err copy = *why;
 	streams_lost(l, &copy);

@@ -88,8 +88,9 @@ static char *read_labels(struct fields *f)
 	json_t *labels = fields_object(f, "labels");
 	const char *key;
 	json_t *value;
-	json_object_foreach(labels, key, value) if (!json_is_string(value))
-		fields_fault(f, "labels", "must be an object of strings");
+	json_object_foreach (labels, key, value)
+		if (!json_is_string(value))
+			fields_fault(f, "labels", "must be an object of strings");
 	return labels ? json_dumps(labels, JSON_COMPACT) : NULL;
 }
 

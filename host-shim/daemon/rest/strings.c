@@ -27,13 +27,13 @@ const char **rest_env_list(struct fields *f, const char *name, json_t *object)
 	const char *key;
 	json_t *value;
 	size_t bytes = (json_object_size(object) + 1) * sizeof(char *), n = 0;
-	json_object_foreach(object, key, value) bytes += strlen(key) + json_string_length(value) + 2;
+	json_object_foreach (object, key, value)
+		bytes += strlen(key) + json_string_length(value) + 2;
 	const char **list = calloc(1, bytes);
 	if (!list)
 		return NULL;
 	char *text = (char *)(list + json_object_size(object) + 1);
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		if (!json_is_string(value) || !key[0] || strchr(key, '=')) {
 			fields_fault(f, name,
 				     !json_is_string(value) ? "must be an object of strings"

@@ -1,6 +1,7 @@
 #include "sql.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static int errno_of(int code)
@@ -59,4 +60,10 @@ char *sql_dup_text(sqlite3_stmt *s, int index)
 {
 	const char *text = (const char *)sqlite3_column_text(s, index);
 	return text ? strdup(text) : NULL;
+}
+
+void sql_copy_text(char *out, size_t cap, sqlite3_stmt *s, int index)
+{
+	const char *text = (const char *)sqlite3_column_text(s, index);
+	snprintf(out, cap, "%s", text ? text : "");
 }

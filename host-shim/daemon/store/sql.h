@@ -3,7 +3,7 @@
 #pragma once
 
 #include <sqlite3.h>
-#include <stdbool.h>
+#include <stddef.h>
 
 #include "proto/err.h"
 
@@ -25,3 +25,5 @@ int sql_step(sqlite3 *db, sqlite3_stmt *s, struct err *e);
 void sql_bind_text(sqlite3_stmt *s, int index, const char *text);
 /* A copy of a text column, NULL if it is NULL (or there is no memory). Index from 0. */
 char *sql_dup_text(sqlite3_stmt *s, int index);
+/* A text column into out, cut at cap - 1 bytes; "" if it is NULL. Index from 0. */
+void sql_copy_text(char *out, size_t cap, sqlite3_stmt *s, int index);

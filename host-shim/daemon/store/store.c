@@ -69,8 +69,7 @@ static int run_shared(struct store *s, struct work_list *batch, struct err *e)
 	if (r < 0)
 		return r;
 	struct work *w;
-	STAILQ_FOREACH(w, batch, entry)
-	{
+	STAILQ_FOREACH (w, batch, entry) {
 		w->status = run_one(s, w);
 		if (sqlite3_get_autocommit(s->db)) {
 			*e = w->err;

@@ -695,6 +695,30 @@ static void sweeps_what_has_no_row(void **state)
 	assert_int_equal(access(other, F_OK), 0);
 }
 
+/* One byte more than tenon-vmm takes, and its sockets would fail at each start instead. */
+static void runtime_dir_leaves_room_for_sockets(void **state)
+{
+	struct bench *x = *state;
+	char run[80];
+	for (size_t len = 58; len <= 59; len++) {
+		struct boxes *boxes = NULL;
+		struct err e = {0};
+		snprintf(run, sizeof run, "%s/%0*d", x->dir, (int)(len - strlen(x->dir) - 1), 0);
+		struct boxes_config c = {.loop = &x->loop,
+					 .store = x->store,
+					 .state_dir = x->dir,
+					 .runtime_dir = run,
+					 .vmm_path = x->vmm,
+					 .kernel = "/k",
+					 .initrd = x->initrd,
+					 .images_dir = x->images,
+					 .accel = "tcg",
+					 .machine = "q35"};
+		assert_int_equal(boxes_create(&boxes, &c, &e), len <= 58 ? 0 : -ENAMETOOLONG);
+		boxes_destroy(boxes);
+	}
+}
+
 static void rows_survive(void **state)
 {
 	struct bench *x = *state;
@@ -744,6 +768,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(finds_the_end_of_what_ran, setup, teardown),
 		cmocka_unit_test_setup_teardown(any_crash_is_repaired, setup, teardown),
 		cmocka_unit_test_setup_teardown(sweeps_what_has_no_row, setup, teardown),
+		cmocka_unit_test_setup_teardown(runtime_dir_leaves_room_for_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(rows_survive, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
