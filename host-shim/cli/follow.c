@@ -118,7 +118,6 @@ static bool on_event(void *arg, const char *name, uint64_t id, char *text)
 				: "the output cannot be read");
 	json_decref(data);
 	f->position = id;
-	f->lost_ms = 0;
 	return !f->failed && f->code < 0;
 }
 
@@ -129,6 +128,7 @@ static size_t on_output(char *bytes, size_t size, size_t count, void *arg)
 	long status = 0;
 	curl_easy_getinfo(f->output, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200) {
+		f->lost_ms = 0; /* also by a comment: a silent command may outlast many restarts */
 		/* Stopping after the exit event shows as a short count; the caller looks at code and failed.
 		 */
 		return events_feed(&f->events, bytes, n, on_event, f) ? n : 0;
