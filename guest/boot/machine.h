@@ -1,5 +1,5 @@
-/* What PID 1 owes the machine before the link is up (DESIGN §4, boot step 1). Nothing here ends the boot:
- * what fails is logged. */
+/* What PID 1 owes the machine before the link is up: boot step 1, the same for every box. Nothing here ends
+ * the boot: what fails is logged. */
 #pragma once
 
 /* /dev first; then descriptors 0–2 on the console or /dev/null and the log; then /proc /sys /dev/pts /run and

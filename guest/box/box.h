@@ -1,4 +1,5 @@
-/* Configure: what makes this machine that box (DESIGN §4, boot step 2). */
+/* Configure: what makes this machine that box: boot step 2, so that one booted machine can become any
+ * box. */
 #pragma once
 
 #include <stdbool.h>

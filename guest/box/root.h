@@ -1,4 +1,5 @@
-/* The box's root, built in a mount namespace of its own (DESIGN §4). Runs in a worker: it may block, and when
+/* The box's root, built in a mount namespace of its own, so that the agent outlives it and opens no path in
+ * it. Runs in a worker: it may block, and when
  * it fails the end of its process undoes everything. */
 #pragma once
 

@@ -1,5 +1,4 @@
-/* What a child does between clone and execve, in the agent's memory on a stack of its own (DESIGN §4, Spawn).
- */
+/* What a child does between clone and execve, in the agent's memory on a stack of its own. */
 #pragma once
 
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Starting a child without waiting for it (DESIGN §4, Spawn): its arguments, its pipes, the clone, and what
+/* Starting a child without waiting for it: its arguments, its pipes, the clone, and what
  * became of it. */
 #pragma once
 

@@ -129,8 +129,8 @@ static size_t on_output(char *bytes, size_t size, size_t count, void *arg)
 	long status = 0;
 	curl_easy_getinfo(f->output, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200) {
-		/* A comment counts, too: it is all a quiet command's stream has. */
-		f->heard_ms = now_ms();
+		/* A comment counts, too: it is all that a quiet command's stream has, and it may outlast many restarts. */
+		f->heard_ms = (int64_t)clock_ms(CLOCK_MONOTONIC);
 		f->lost_ms = 0;
 		/* Stopping after the exit event shows as a short count; the caller looks at code and failed.
 		 */
@@ -158,7 +158,7 @@ static void start_output(struct follow *f)
 	curl_easy_setopt(f->output, CURLOPT_HTTPHEADER, f->output_headers);
 	curl_easy_setopt(f->output, CURLOPT_WRITEFUNCTION, on_output);
 	curl_easy_setopt(f->output, CURLOPT_WRITEDATA, f);
-	f->heard_ms = now_ms();
+	f->heard_ms = (int64_t)clock_ms(CLOCK_MONOTONIC);
 	events_reset(&f->events);
 	f->error_len = 0;
 	curl_multi_add_handle(f->multi, f->output);
@@ -281,7 +281,7 @@ static void step(struct follow *f, int signals)
 			input_ended(f, m->data.result);
 	}
 	/* Not curl's own low-speed limit: three bytes every 15 s are below one byte a second. */
-	if (f->output && now_ms() - f->heard_ms > SILENT_MS)
+	if (f->output && (int64_t)clock_ms(CLOCK_MONOTONIC) - f->heard_ms > SILENT_MS)
 		output_ended(f);
 	if (fds[0].revents)
 		take_signal(f, signals);

@@ -75,7 +75,8 @@ void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *ar
 void box_get_info(struct box *b, struct box_info *out);
 /* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail. */
 void box_start(struct box *b, box_done_fn done, void *arg);
-/* Orderly: agent Shutdown with grace, then tenon-vmm Stop. Idempotent on stopped. */
+/* Orderly: the agent's Shutdown with grace (ms; 0: 5000), then TERM to tenon-vmm, then KILL. Idempotent on
+ * stopped. */
 void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg);
 /* Without force FAIL_CONFLICT while running; with force ends the VM first. Removes disk, logs, rows. */
 void box_delete(struct box *b, bool force, box_done_fn done, void *arg);

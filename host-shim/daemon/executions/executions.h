@@ -132,7 +132,7 @@ void execution_on_stdin_drain(struct execution *x, void (*fn)(void *arg),
 			      void *arg); /* one-shot: below half */
 /* DELETE: kills it if it runs; once it has ended and its readers have closed it is reaped (410). */
 void execution_discard(struct execution *x, execution_done_fn done, void *arg);
-/* One attach at a time (BOXLITE.md §4): false if somebody holds it. */
+/* One attach at a time: false if somebody holds it. */
 bool execution_attach(struct execution *x);
 void execution_detach(struct execution *x);
 /* The log position that attached clients have confirmed (their last WebSocket pong), 0 at first; a reattach
@@ -152,7 +152,7 @@ struct reader_item {
 };
 /* Starts at log position `from` (clamped to the end; below the base yields a GAP first). wake runs, once per
  * READ_WAIT, when there is more. The reader holds a reference to x. A reader that makes progress holds the
- * log's tail (DESIGN §6). */
+ * log's tail. */
 int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg,
 		struct err *e);
 void reader_close(struct reader *r);

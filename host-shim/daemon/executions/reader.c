@@ -60,7 +60,7 @@ static uint64_t readable(const struct reader *r)
 {
 	const struct execution *x = r->execution;
 	uint64_t end = x->log && log_loaded(x->log) ? log_readable(x->log) : 0;
-	/* What a background child wrote after the end stays in the log (DESIGN §6). */
+	/* What a background child wrote after the end stays in the log. */
 	return ended(x) && x->row.finish < end ? x->row.finish : end;
 }
 

@@ -84,7 +84,7 @@ bool http_from_unix(const struct http_request *r); /* came over the unix socket 
 
 /* ---- replies ---- */
 
-/* Error codes of BOXLITE.md §5, with their status and type. */
+/* Error codes of the REST API that the published clients know; reply.c has their status and type. */
 enum http_error {
 	HTTP_INVALID_ARGUMENT,
 	HTTP_UNSUPPORTED,

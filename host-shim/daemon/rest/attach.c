@@ -5,7 +5,8 @@
 #include "internal.h"
 #include "utf8.h"
 
-/* GET …/attach: an execution over a WebSocket (BOXLITE.md §4). */
+/* GET …/attach: an execution over a WebSocket, as the published clients speak it: binary frames of
+ * output led by their channel, text frames of control, the rest is stdin. */
 
 #define FRAME_MAX (64u << 10)
 #define HOLD_MS 10000 /* half a code point that is still half by then will not be whole */

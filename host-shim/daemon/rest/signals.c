@@ -2,7 +2,7 @@
 
 #include "internal.h"
 
-/* BOXLITE.md §4. KILL is not among them: DELETE kills, and tells the readers. */
+/* Those that the published clients send. KILL is not among them: DELETE kills, and tells the readers. */
 bool rest_signal_allowed(int64_t signo)
 {
 	switch (signo) {
