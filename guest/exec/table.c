@@ -8,11 +8,13 @@
 
 int exec_table_init(struct exec_table *t, struct err *e)
 {
-	*t = (struct exec_table){.memfd = memfd_create("execs", MFD_CLOEXEC)};
+	*t = (struct exec_table){.memfd = memfd_create("execs", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
 	if (t->memfd < 0)
 		return err_sys(e, "arena", errno, "memfd_create");
 	void *mem = MAP_FAILED;
-	if (ftruncate(t->memfd, sizeof *t->arena) == 0)
+	/* Sealed in size: the box's root can open it below /proc/1/fd, and a shorter file would fault us. */
+	if (ftruncate(t->memfd, sizeof *t->arena) == 0 &&
+	    fcntl(t->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
 		mem = mmap(NULL, sizeof *t->arena, PROT_READ | PROT_WRITE, MAP_SHARED, t->memfd, 0);
 	if (mem == MAP_FAILED) {
 		int r = err_sys(e, "arena", errno, "cannot map %zu bytes", sizeof *t->arena);

@@ -253,7 +253,9 @@ static void take_signal(struct follow *f, int signals)
 	if (read(signals, &s, sizeof s) != sizeof s)
 		return;
 	int signo = (int)s.ssi_signo;
-	if (signo == SIGINT && f->interrupts++)
+	if (++f->interrupts > 2)
+		fail(f, "given up after the third signal; the command may still run");
+	else if (signo == SIGINT && f->interrupts == 2)
 		json_decref(api_call(f->api, "DELETE", NULL, &ignored, "%s", f->path));
 	else
 		json_decref(api_call(f->api, "POST", json_pack("{s:i}", "signal", signo), &ignored,

@@ -74,7 +74,9 @@ static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
 	add(a, "-blockdev");
 	add(a, "driver=%s,node-name=node%u,file=file%u,read-only=%s,discard=unmap", d->format, i, i, ro);
 	add(a, "-device");
-	add(a, "virtio-blk-pci,id=disk%u,drive=node%u,bus=pcie.0,addr=%#x", i, i, FIRST_DISK_SLOT + i);
+	/* A host disk that is full is the guest's error to handle: QEMU's default would pause the VM for good. */
+	add(a, "virtio-blk-pci,id=disk%u,drive=node%u,bus=pcie.0,addr=%#x,werror=report,rerror=report", i, i,
+	    FIRST_DISK_SLOT + i);
 }
 
 static void add_devices(struct argv *a, const struct options *o, int vhost_fd, int console_fd)

@@ -1,4 +1,4 @@
-"""The REST API of issue 2 as its clients see it: shapes, streams, WebSocket rules, and every bad input."""
+"""The REST API as its clients see it: shapes, streams, WebSocket rules, and every bad input."""
 
 import json
 import re

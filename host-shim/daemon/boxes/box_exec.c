@@ -5,36 +5,16 @@
 #include "box.h"
 
 struct pending_exec {
-	struct exec_spec spec; /* strings owned */
+	struct exec_spec spec; /* strings owned; its lists are these: */
+	char **argv, **env;
 	execution_started_fn done;
 	void *arg;
 };
 
-static void free_list(const char *const *list)
-{
-	for (char *const *s = (char *const *)list; s && *s; s++)
-		free(*s);
-	free((void *)list);
-}
-
-static const char *const *copy_list(const char *const *list, bool *failed)
-{
-	size_t n = 0;
-	while (list && list[n])
-		n++;
-	char **out = list ? calloc(n + 1, sizeof *out) : NULL;
-	*failed |= list && !out;
-	for (size_t i = 0; out && i < n; i++) {
-		out[i] = strdup(list[i]);
-		*failed |= !out[i];
-	}
-	return (const char *const *)out;
-}
-
 static void pending_free(struct pending_exec *p)
 {
-	free_list(p->spec.argv);
-	free_list(p->spec.env);
+	strings_free(p->argv);
+	strings_free(p->env);
 	free((void *)p->spec.cwd);
 	free(p);
 }
@@ -74,10 +54,10 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 	bool failed = !p;
 	if (p) {
 		*p = (struct pending_exec){.spec = *spec, .done = done, .arg = arg};
-		p->spec.argv = copy_list(spec->argv, &failed);
-		p->spec.env = copy_list(spec->env, &failed);
+		p->spec.argv = (const char *const *)(p->argv = strings_copy(spec->argv));
+		p->spec.env = (const char *const *)(p->env = strings_copy(spec->env));
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
-		failed |= spec->cwd && !p->spec.cwd;
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd);
 	}
 	if (failed) {
 		if (p)

@@ -9,18 +9,26 @@
 #include "proto/clock.h"
 #include "state.h"
 
-#define DEFAULT_IMAGE "tenon/base"
-
 /* ---- in memory ------------------------------------------------------------------------------------ */
 
-static char **copy_list(const char *const *list)
+void strings_free(char **list)
+{
+	for (char **s = list; s && *s; s++)
+		free(*s);
+	free(list);
+}
+
+char **strings_copy(const char *const *list)
 {
 	size_t n = 0;
 	while (list && list[n])
 		n++;
 	char **out = calloc(n + 1, sizeof *out);
 	for (size_t i = 0; out && i < n; i++)
-		out[i] = strdup(list[i]);
+		if (!(out[i] = strdup(list[i]))) {
+			strings_free(out);
+			return NULL;
+		}
 	return out;
 }
 
@@ -33,13 +41,13 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 {
 	*row = (struct box_row){
 		.name = copy(spec->name),
-		.image = strdup(spec->image ? spec->image : DEFAULT_IMAGE),
+		.image = strdup(spec->image ? spec->image : BOX_IMAGE),
 		.working_dir = copy(spec->working_dir),
 		.labels = strdup(spec->labels_json ? spec->labels_json : "{}"),
-		.env = copy_list(spec->env),
-		.cpus = spec->cpus ? spec->cpus : 1,
-		.memory_mib = spec->memory_mib ? spec->memory_mib : 256,
-		.disk_size_gb = spec->disk_size_gb ? spec->disk_size_gb : 10,
+		.env = strings_copy(spec->env),
+		.cpus = spec->cpus ? spec->cpus : BOX_CPUS,
+		.memory_mib = spec->memory_mib ? spec->memory_mib : BOX_MEMORY_MIB,
+		.disk_size_gb = spec->disk_size_gb ? spec->disk_size_gb : BOX_DISK_GB,
 		.auto_remove = spec->auto_remove,
 		.auto_resume = spec->auto_resume,
 		.auto_stop = spec->auto_stop,
@@ -51,16 +59,12 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 	ulid_make(row->id);
 	bool whole = row->image && row->labels && row->env && (row->name || !spec->name) &&
 		     (row->working_dir || !spec->working_dir);
-	for (size_t i = 0; whole && spec->env && spec->env[i]; i++)
-		whole = row->env[i] != NULL;
 	return whole ? 0 : -ENOMEM;
 }
 
 void box_row_finish(struct box_row *row)
 {
-	for (char **s = row->env; s && *s; s++)
-		free(*s);
-	free(row->env);
+	strings_free(row->env);
 	free(row->name);
 	free(row->image);
 	free(row->working_dir);

@@ -35,6 +35,10 @@ struct box_row { /* strings owned; NULL where absent */
 int box_row_init(struct box_row *row, const struct box_spec *spec);
 void box_row_finish(struct box_row *row);
 
+/* A copy of a NULL-terminated list (NULL: of an empty one), to be freed by strings_free; NULL without memory. */
+char **strings_copy(const char *const *list);
+void strings_free(char **list); /* NULL is fine */
+
 /* -EEXIST if the name is taken. */
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e);
 int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, struct err *e);

@@ -11,7 +11,6 @@
 #include "box.h"
 #include "proto/cleanup.h"
 
-#define MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
 /* A box's longest socket name, below the runtime directory: guests may dial any host port (WIRE.md §8). */
 #define LONGEST_SOCKET "/vsock.sock_4294967295"
 #define SOCKET_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
@@ -306,12 +305,12 @@ static bool is_taken(const struct boxes *bs, const char *name)
 /* What only this room can say of a spec. */
 static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && strcmp(spec->image, "tenon/base") != 0 &&
-	    strcmp(spec->image, "tenon/base:latest") != 0)
-		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has tenon/base",
+	if (spec->image && strcmp(spec->image, BOX_IMAGE) != 0 &&
+	    strcmp(spec->image, BOX_IMAGE ":latest") != 0)
+		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has " BOX_IMAGE,
 			    spec->image);
-	else if (spec->memory_mib && spec->memory_mib < MEMORY_MIN_MIB)
-		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", MEMORY_MIN_MIB);
+	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
+		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
 	else if (spec->name && is_taken(bs, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
 	else

@@ -1,7 +1,7 @@
 /* Boxes: one state machine each, one writer (the loop thread), every transition committed before its effect
  * is reported.
  *
- *   configured → starting* → running ↔ stopping → stopped; failed from any; (paused, suspended: later issues)
+ *   configured → starting* → running ↔ stopping → stopped; failed from any; (paused, suspended: not yet)
  *   (* "starting" is internal; REST shows configured until it runs, as BoxLite has no such word)
  */
 #pragma once
@@ -18,20 +18,27 @@ struct box;
 
 enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_STOPPED, BOX_FAILED };
 
-struct box_spec { /* what create says; strings borrowed, NULL means absent; already validated for type and
-		     range by rest/ */
-	const char *name; /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
-	const char *
-		image; /* "tenon/base" (also "tenon/base:latest"); others FAIL_UNSUPPORTED … image not here */
-	unsigned cpus;          /* 1–255, default 1 */
-	unsigned memory_mib;    /* default 256; at least 96 */
-	unsigned disk_size_gb;  /* default 10 */
+/* What a box is made of where its spec does not say; also the image there is. */
+#define BOX_IMAGE "tenon/base"
+#define BOX_CPUS 1
+#define BOX_MEMORY_MIB 256
+#define BOX_MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
+#define BOX_DISK_GB 10
+
+/* What create says; strings borrowed, NULL or 0 where it says nothing. Types and ranges are rest/'s to check.
+ */
+struct box_spec {
+	const char *name;  /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
+	const char *image; /* BOX_IMAGE, with ":latest" or without; others are FAIL_UNSUPPORTED */
+	unsigned cpus;     /* 1 to 255 */
+	unsigned memory_mib;
+	unsigned disk_size_gb;
 	const char *const *env; /* NAME=value, NULL-terminated */
 	const char *working_dir;
 	bool auto_remove;
-	int64_t auto_stop, auto_delete; /* seconds; stored and shown; acting on them is a later issue */
+	int64_t auto_stop, auto_delete; /* seconds; kept and shown, nothing acts on them yet */
 	bool auto_resume;
-	const char *labels_json; /* object of strings, or NULL */
+	const char *labels_json; /* an object of strings */
 };
 #define BOX_ERROR_SIZE 576 /* a reason and 400 bytes of console */
 

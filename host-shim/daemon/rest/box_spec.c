@@ -111,11 +111,11 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	check_name(f, s->name);
 	s->image = fields_string(f, "image", 1, 512);
 	if (!s->image)
-		s->image = DEFAULT_IMAGE;
-	s->cpus = (unsigned)fields_int(f, "cpus", 1, LIMIT_CPUS, DEFAULT_CPUS);
-	s->memory_mib = (unsigned)fields_int(f, "memory_mib", LIMIT_MEMORY_MIB_MIN, LIMIT_MEMORY_MIB,
-					     DEFAULT_MEMORY_MIB);
-	s->disk_size_gb = (unsigned)fields_int(f, "disk_size_gb", 1, LIMIT_DISK_GB, DEFAULT_DISK_GB);
+		s->image = BOX_IMAGE;
+	s->cpus = (unsigned)fields_int(f, "cpus", 1, LIMIT_CPUS, BOX_CPUS);
+	s->memory_mib =
+		(unsigned)fields_int(f, "memory_mib", BOX_MEMORY_MIN_MIB, LIMIT_MEMORY_MIB, BOX_MEMORY_MIB);
+	s->disk_size_gb = (unsigned)fields_int(f, "disk_size_gb", 1, LIMIT_DISK_GB, BOX_DISK_GB);
 	q->env = rest_env_list(f, "env", fields_object(f, "env"));
 	s->env = q->env;
 	s->working_dir = fields_string(f, "working_dir", 1, 4095);

@@ -5,8 +5,8 @@ void rest_get_config(void *app, struct http_request *r)
 {
 	(void)app;
 	json_t *defaults =
-		json_pack("{s:i, s:i, s:i, s:i, s:i}", "cpus", DEFAULT_CPUS, "memory_mib", DEFAULT_MEMORY_MIB,
-			  "disk_size_gb", DEFAULT_DISK_GB, "auto_stop", DEFAULT_AUTO_STOP, "auto_delete", 0);
+		json_pack("{s:i, s:i, s:i, s:i, s:i}", "cpus", BOX_CPUS, "memory_mib", BOX_MEMORY_MIB,
+			  "disk_size_gb", BOX_DISK_GB, "auto_stop", DEFAULT_AUTO_STOP, "auto_delete", 0);
 	json_t *capabilities =
 		json_pack("{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:i, s:i}",
 			  "linux_capabilities_enabled", 0, "snapshots_enabled", 0, "clone_enabled", 0,

@@ -1,14 +1,9 @@
-/* What a client may ask for; /v1/config says the same. */
+/* What a client may ask for, beside what boxes.h says; /v1/config says the same. */
 #pragma once
 
 #define LIMIT_CPUS 255
 #define LIMIT_MEMORY_MIB (1 << 20)
-#define LIMIT_MEMORY_MIB_MIN 96
 #define LIMIT_DISK_GB 16384
 #define LIMIT_SECONDS 2592000 /* of a timeout or an automatic stop: 30 days */
-#define DEFAULT_CPUS 1
-#define DEFAULT_MEMORY_MIB 256
-#define DEFAULT_DISK_GB 10
 #define DEFAULT_AUTO_STOP 900
 #define DEFAULT_STOP_SECONDS 30
-#define DEFAULT_IMAGE "tenon/base"
