@@ -38,8 +38,8 @@ static void on_signal(struct source *s, uint32_t events)
 	reaper_run(r);
 }
 
-/* Whoever started us may have ignored some, and children inherit that. By the system call, since musl's sigaction
- * refuses the three signals it keeps for itself; KILL and STOP refuse, rightly. */
+/* Whoever started us may have ignored some, and children inherit that. By the system call, since musl's
+ * sigaction refuses the three signals it keeps for itself; KILL and STOP refuse, rightly. */
 static void default_signals(void)
 {
 	const uint64_t sa_default[4] = {0}; /* the kernel's struct: handler, flags, restorer, mask */

@@ -49,11 +49,11 @@ static inline int steal_fd(int *fd)
 }
 
 /* Hand a pointer to a new owner; the old variable becomes NULL. */
-#define steal_ptr(p)                                                                               \
-	({                                                                                         \
-		__typeof__(*(p)) stolen_ = *(p);                                                   \
-		*(p) = NULL;                                                                       \
-		stolen_;                                                                           \
+#define steal_ptr(p)                             \
+	({                                       \
+		__typeof__(*(p)) stolen_ = *(p); \
+		*(p) = NULL;                     \
+		stolen_;                         \
 	})
 
 /* Close and forget, for fds that live in structures. Safe on -1. */

@@ -74,7 +74,8 @@ void frame_put_header(uint8_t out[FRAME_HEADER_SIZE], const struct frame *f)
 static int check_header(const struct frame *f, uint16_t zero, struct err *e)
 {
 	if (f->len > FRAME_PAYLOAD_MAX)
-		return err_set(e, "frame", EPROTO, "payload of %u bytes is over %u", f->len, FRAME_PAYLOAD_MAX);
+		return err_set(e, "frame", EPROTO, "payload of %u bytes is over %u", f->len,
+			       FRAME_PAYLOAD_MAX);
 	if (zero)
 		return err_set(e, "frame", EPROTO, "reserved header field is %u", zero);
 	if (f->type == 0 || f->type >= TYPES) {
@@ -89,7 +90,8 @@ static int check_header(const struct frame *f, uint16_t zero, struct err *e)
 	if ((r->flags & FRAME_CHANNEL_MASK) && frame_channel(f) > CHANNEL_STDERR)
 		return err_set(e, "frame", EPROTO, "channel 3 on a frame of type %u", f->type);
 	if (f->len < r->len_min || f->len > r->len_max)
-		return err_set(e, "frame", EPROTO, "payload of %u bytes on a frame of type %u", f->len, f->type);
+		return err_set(e, "frame", EPROTO, "payload of %u bytes on a frame of type %u", f->len,
+			       f->type);
 	if ((f->flags & FRAME_MORE) && f->len == 0)
 		return err_set(e, "frame", EPROTO, "an empty piece of a message");
 	bool zero_ok = r->stream != STREAM_ODD, odd_ok = r->stream != STREAM_ZERO;
@@ -196,8 +198,8 @@ size_t frame_put_ping(uint8_t *out, enum frame_type ping_or_pong, const uint8_t 
 	return FRAME_HEADER_SIZE + 8;
 }
 
-size_t frame_put_data_head(uint8_t out[FRAME_DATA_HEAD], uint32_t stream, enum frame_channel c, uint64_t offset,
-			   size_t len)
+size_t frame_put_data_head(uint8_t out[FRAME_DATA_HEAD], uint32_t stream, enum frame_channel c,
+			   uint64_t offset, size_t len)
 {
 	frame_put_header(out, &(struct frame){.len = (uint32_t)(FRAME_DATA_PREFIX + len),
 					      .stream = stream,

@@ -20,7 +20,7 @@
 #define FRAME_DATA_MAX (FRAME_PAYLOAD_MAX - FRAME_DATA_PREFIX)
 #define FRAME_HELLO_MAX 4096
 #define FRAME_HELLO_PREFIX 8
-#define FRAME_ERROR_MAX 1024 /* payload of RESET and GOAWAY */
+#define FRAME_ERROR_MAX 1024                /* payload of RESET and GOAWAY */
 #define MESSAGE_MAX (1024 * 1024)           /* to the agent */
 #define MESSAGE_FROM_AGENT_MAX (256 * 1024) /* from it */
 #define WIRE_OFFSET_END (UINT64_C(1) << 62) /* every offset is below, so sums cannot wrap */
@@ -75,11 +75,11 @@ void wire_put_u64(uint8_t *p, uint64_t v);
 /* Writes the 12-byte header of *f to out; the payload is not touched. */
 void frame_put_header(uint8_t out[FRAME_HEADER_SIZE], const struct frame *f);
 
-/* Decodes one whole frame from buf[0..n) and checks everything that WIRE.md §2 says of a frame by itself: length
- * per type, flags, channel, stream parity, the zero field, offsets in range, from < to, acked <= limit. Not what depends
- * on who speaks (directions) or on state.
- * Returns its size in bytes (header and payload), 0 if n is too short to tell, or -EPROTO with *e saying what is
- * malformed; a bad header is reported before its payload arrives. *f points into buf. */
+/* Decodes one whole frame from buf[0..n) and checks everything that WIRE.md §2 says of a frame by itself:
+ * length per type, flags, channel, stream parity, the zero field, offsets in range, from < to, acked <=
+ * limit. Not what depends on who speaks (directions) or on state. Returns its size in bytes (header and
+ * payload), 0 if n is too short to tell, or -EPROTO with *e saying what is malformed; a bad header is
+ * reported before its payload arrives. *f points into buf. */
 ssize_t frame_decode(const uint8_t *buf, size_t n, struct frame *f, struct err *e);
 
 /* The channel of a DATA, CREDIT, GAP or EOF frame. */
@@ -100,11 +100,11 @@ size_t frame_put_gap(uint8_t *out, uint32_t stream, enum frame_channel c, uint64
 size_t frame_put_eof(uint8_t *out, uint32_t stream, enum frame_channel c, uint64_t total);
 size_t frame_put_ping(uint8_t *out, enum frame_type ping_or_pong, const uint8_t body[8]);
 
-/* Header and offset of a DATA frame that carries len bytes (1 to FRAME_DATA_MAX); the bytes follow, usually by writev.
- * Returns FRAME_HEADER_SIZE + FRAME_DATA_PREFIX. */
+/* Header and offset of a DATA frame that carries len bytes (1 to FRAME_DATA_MAX); the bytes follow, usually
+ * by writev. Returns FRAME_HEADER_SIZE + FRAME_DATA_PREFIX. */
 #define FRAME_DATA_HEAD (FRAME_HEADER_SIZE + FRAME_DATA_PREFIX)
-size_t frame_put_data_head(uint8_t out[FRAME_DATA_HEAD], uint32_t stream, enum frame_channel c, uint64_t offset,
-			   size_t len);
+size_t frame_put_data_head(uint8_t out[FRAME_DATA_HEAD], uint32_t stream, enum frame_channel c,
+			   uint64_t offset, size_t len);
 
 /* The 8 bytes before a Hello message. */
 void frame_put_hello_prefix(uint8_t out[FRAME_HELLO_PREFIX]);
@@ -119,12 +119,13 @@ struct frame_reader {
 };
 
 void frame_reader_init(struct frame_reader *r, uint8_t *buf, size_t cap);
-/* The free tail, for a caller that reads by itself (libuv); moves what is pending to the front first, which invalidates
- * frames handed out before. Never empty once frame_reader_next has returned 0. */
+/* The free tail, for a caller that reads by itself (libuv); moves what is pending to the front first, which
+ * invalidates frames handed out before. Never empty once frame_reader_next has returned 0. */
 uint8_t *frame_reader_space(struct frame_reader *r, size_t *len);
 /* n bytes were put into that space. */
 void frame_reader_commit(struct frame_reader *r, size_t n);
 /* One read(2) from fd into the space. Returns bytes, 0 at end of stream, or -errno (-EAGAIN included). */
 ssize_t frame_reader_fill(struct frame_reader *r, int fd);
-/* The next whole frame: 1 with *f filled, 0 if more bytes are needed, -EPROTO if malformed (for ever after). */
+/* The next whole frame: 1 with *f filled, 0 if more bytes are needed, -EPROTO if malformed (for ever after).
+ */
 int frame_reader_next(struct frame_reader *r, struct frame *f, struct err *e);

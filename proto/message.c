@@ -12,15 +12,17 @@ int message_join(struct message_joiner *j, const struct frame *f, struct message
 {
 	bool joining = j->type != 0;
 	if (joining && (f->type != j->type || f->stream != j->stream))
-		return err_set(e, "message", EPROTO, "a message on stream %u inside the pieces of another on stream %u",
-			       f->stream, j->stream);
+		return err_set(e, "message", EPROTO,
+			       "a message on stream %u inside the pieces of another on stream %u", f->stream,
+			       j->stream);
 
 	if (!joining && !(f->flags & FRAME_MORE)) {
 		*m = (struct message){f->payload, f->len, f->stream, f->type};
 		return 1;
 	}
 	if (f->len > j->cap - j->len)
-		return err_set(e, "message", EMSGSIZE, "message on stream %u is over %zu bytes", f->stream, j->cap);
+		return err_set(e, "message", EMSGSIZE, "message on stream %u is over %zu bytes", f->stream,
+			       j->cap);
 	memcpy(j->buf + j->len, f->payload, f->len);
 	j->len += f->len;
 	if (f->flags & FRAME_MORE) {
@@ -45,7 +47,8 @@ size_t message_wire_size(size_t len)
 
 void message_put_frames(uint8_t *buf, size_t len, uint32_t stream, enum frame_type type)
 {
-	/* The message sits at the end, so moving pieces forward in order never overwrites one not yet moved. */
+	/* The message sits at the end, so moving pieces forward in order never overwrites one not yet moved.
+	 */
 	const uint8_t *from = buf + message_wire_size(len) - len;
 	for (;;) {
 		size_t n = len < FRAME_PAYLOAD_MAX ? len : FRAME_PAYLOAD_MAX;

@@ -8,8 +8,8 @@
 #include "proto/err.h"
 #include "proto/frame.h"
 
-/* Joins the pieces of one message per direction of a connection. The buffer is the caller's and is touched only
- * by messages that come in more than one frame. */
+/* Joins the pieces of one message per direction of a connection. The buffer is the caller's and is touched
+ * only by messages that come in more than one frame. */
 struct message_joiner {
 	uint8_t *buf;
 	size_t cap; /* MESSAGE_MAX, or less to accept less */
@@ -28,13 +28,14 @@ struct message {
 
 void message_joiner_init(struct message_joiner *j, uint8_t *buf, size_t cap);
 
-/* Takes a REQ, RSP or EVENT frame. Returns 1 with *m filled when a message is complete, 0 when more pieces are
- * due, -EPROTO if a second message starts in between, -EMSGSIZE if it outgrows the buffer. */
+/* Takes a REQ, RSP or EVENT frame. Returns 1 with *m filled when a message is complete, 0 when more pieces
+ * are due, -EPROTO if a second message starts in between, -EMSGSIZE if it outgrows the buffer. */
 int message_join(struct message_joiner *j, const struct frame *f, struct message *m, struct err *e);
 
 /* Bytes that a message of len bytes takes on the wire with its frame headers. */
 size_t message_wire_size(size_t len);
 
-/* Turns a packed message into its frames in place: buf holds len message bytes at buf + message_wire_size(len) - len
- * (that is, at its end) and receives the frames from buf[0] on. len is at most MESSAGE_MAX. */
+/* Turns a packed message into its frames in place: buf holds len message bytes at buf +
+ * message_wire_size(len) - len (that is, at its end) and receives the frames from buf[0] on. len is at most
+ * MESSAGE_MAX. */
 void message_put_frames(uint8_t *buf, size_t len, uint32_t stream, enum frame_type type);

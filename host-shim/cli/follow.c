@@ -129,7 +129,8 @@ static size_t on_output(char *bytes, size_t size, size_t count, void *arg)
 	long status = 0;
 	curl_easy_getinfo(f->output, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200) {
-		/* A comment counts, too: it is all that a quiet command's stream has, and it may outlast many restarts. */
+		/* A comment counts, too: it is all that a quiet command's stream has, and it may outlast many
+		 * restarts. */
 		f->heard_ms = (int64_t)clock_ms(CLOCK_MONOTONIC);
 		f->lost_ms = 0;
 		/* Stopping after the exit event shows as a short count; the caller looks at code and failed.

@@ -74,7 +74,8 @@ static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
 	add(a, "-blockdev");
 	add(a, "driver=%s,node-name=node%u,file=file%u,read-only=%s,discard=unmap", d->format, i, i, ro);
 	add(a, "-device");
-	/* A host disk that is full is the guest's error to handle: QEMU's default would pause the VM for good. */
+	/* A host disk that is full is the guest's error to handle: QEMU's default would pause the VM for
+	 * good. */
 	add(a, "virtio-blk-pci,id=disk%u,drive=node%u,bus=pcie.0,addr=%#x,werror=report,rerror=report", i, i,
 	    FIRST_DISK_SLOT + i);
 }

@@ -24,7 +24,8 @@
 #define GRACE_DEFAULT_MS 5000
 #define UNMOUNT_MS 10000 /* what the agent needs beyond the grace: KILL, unmount, sync */
 #define ADOPT_HELLO_MS 10000
-/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level. */
+/* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level.
+ */
 #define KERNEL_APPEND "rdinit=/init loglevel=4"
 
 static void advance(struct box *b, enum box_event event);

@@ -35,7 +35,8 @@ struct box_row { /* strings owned; NULL where absent */
 int box_row_init(struct box_row *row, const struct box_spec *spec);
 void box_row_finish(struct box_row *row);
 
-/* A copy of a NULL-terminated list (NULL: of an empty one), to be freed by strings_free; NULL without memory. */
+/* A copy of a NULL-terminated list (NULL: of an empty one), to be freed by strings_free; NULL without memory.
+ */
 char **strings_copy(const char *const *list);
 void strings_free(char **list); /* NULL is fine */
 

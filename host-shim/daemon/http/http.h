@@ -79,7 +79,7 @@ int http_query_flag(struct http_request *r, const char *name, bool *out);
 /* The first header of that name, NULL if absent. */
 const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
-			 size_t *len); /* never NULL, NUL-terminated for reading text */
+			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
 
 /* ---- replies ---- */

@@ -38,16 +38,16 @@ static const char *const steps[] = {
 	");"
 
 	"CREATE TABLE executions ("
-	"	id TEXT PRIMARY KEY,"        /* 32 hex digits */
+	"	id TEXT PRIMARY KEY," /* 32 hex digits */
 	"	box_id TEXT NOT NULL,"
-	"	boot_id BLOB NOT NULL,"      /* of the boot it was started in */
-	"	status TEXT NOT NULL,"       /* executions/rows.c names them */
-	"	kill INTEGER NOT NULL,"      /* asked for */
-	"	drained INTEGER NOT NULL,"   /* the agent has no more of it */
+	"	boot_id BLOB NOT NULL,"    /* of the boot it was started in */
+	"	status TEXT NOT NULL,"     /* executions/rows.c names them */
+	"	kill INTEGER NOT NULL,"    /* asked for */
+	"	drained INTEGER NOT NULL," /* the agent has no more of it */
 	"	exit_code INTEGER NOT NULL,"
 	"	has_exit INTEGER NOT NULL,"
 	"	reason TEXT NOT NULL,"
-	"	spec BLOB,"                  /* the packed Exec; NULL once reaped */
+	"	spec BLOB," /* the packed Exec; NULL once reaped */
 	"	started_ms INTEGER NOT NULL,"
 	"	ended_ms INTEGER NOT NULL,"
 	"	duration_ms INTEGER NOT NULL,"

@@ -160,7 +160,8 @@ static const char script[] =
 	"echo 'boot 1' >$state/console.log\n"
 	": >$run/vsock.sock; : >$run/vmm.sock\n"
 	"echo ready >/proc/self/fd/$fd\n"
-	/* It ends with the test's folder, and by itself if that stays: a fake VM must not outlive a failed test. */
+	/* It ends with the test's folder, and by itself if that stays: a fake VM must not outlive a failed
+	   test. */
 	"n=0; while [ -d $state ] && [ $n -lt 6000 ]; do n=$((n + 1)); sleep 0.01; done\n";
 
 struct bench {
