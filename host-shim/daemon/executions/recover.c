@@ -36,7 +36,8 @@ static int list_segments(DIR *d, struct recovered_log *out, struct err *e)
 	}
 	if (errno)
 		return err_sys(e, "log", errno, "cannot list a log");
-	qsort(out->segments, out->count, sizeof *out->segments, by_position);
+	if (out->count > 0) /* an empty log has no array, and qsort takes no NULL */
+		qsort(out->segments, out->count, sizeof *out->segments, by_position);
 	return 0;
 }
 
