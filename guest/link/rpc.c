@@ -185,7 +185,8 @@ static int serve_list(struct link *l, uint32_t stream, const Tenon__ListExecs *r
 	size_t n = 0, max = req->max == 0 || req->max > LIST_MAX ? LIST_MAX : req->max;
 	for (int i = exec_table_next(t, -1); i >= 0; i = exec_table_next(t, i)) {
 		const struct exec_row *r = exec_table_row(t, i);
-		/* A start that was given up was answered: it is no execution any more, only not reaped yet. */
+		/* A start that was given up was answered: it is no execution any more, only not reaped yet.
+		 */
 		if (r->state != EXEC_FREE && r->state != EXEC_ABORTED &&
 		    (req->after.len == 0 || memcmp(r->id, req->after.data, EXEC_ID_SIZE) > 0))
 			rows[n++] = (uint16_t)i;
