@@ -217,7 +217,7 @@ serve:
 	@exec build/bin/tenond $(SERVE_ARGS)
 
 check:
-	$(call build_with,test,unit)
+	$(call build_with,test,unit gen-py build/guest/tenon-init)
 	@tests/run.sh check
 
 test:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests that `make` has built and adds them up in one closing line: N passed, N failed, N skipped.
-# usage: run.sh check     unit tests only
-#        run.sh test      unit tests, then tests/e2e, tests/issues and tests/sdk by pytest
+# usage: run.sh check     what needs no VM: unit tests, and the agent on a unix socket (tests/agent)
+#        run.sh test      those, then tests/e2e, tests/issues and tests/sdk
 # Exits 0 only if something passed and nothing failed. Full output of each suite: build/test-logs/.
 set -u
 cd "$(dirname "$0")/.."
@@ -35,10 +35,11 @@ run_unit() {
 	account "${1#build/}" "$ok" "$bad" "$skip" $(($(date +%s) - began))
 }
 
-# One run for all folders, so that they may share a booted box.
+# $1: name of the run, then folders; one run for those that may share a booted box.
 run_pytest() {
-	log=$logs/pytest.log
-	xml=$logs/pytest.xml
+	log=$logs/$1.log
+	xml=$logs/$1.xml
+	shift
 	rm -f "$xml"
 	began=$(date +%s)
 	# Debian's Python, whose packages bootstrap.sh has installed, whatever comes first in PATH.
@@ -71,12 +72,13 @@ for source in $(find tests/unit tests/issues -name 'test_*.c' 2>/dev/null | LC_A
 	run_unit "build/${source%.c}"
 done
 
+run_pytest agent tests/agent
 if [ "$what" = test ]; then
 	folders=
 	for folder in tests/e2e tests/issues tests/sdk; do
 		[ -z "$(find "$folder" -name 'test_*.py' 2>/dev/null)" ] || folders="$folders $folder"
 	done
-	[ -z "$folders" ] || run_pytest $folders
+	[ -z "$folders" ] || run_pytest pytest $folders
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -94,6 +94,21 @@ class Agent:
         shutil.rmtree(self.folder)
 
 
+MB = 1 << 20
+
+
+def code_of(error):
+    """The name of the code that a caught wire.WireError carries."""
+    return wire.pb.Code.Name(error.value.code)
+
+
+def attach_again(agent, x):
+    """x, on a new connection."""
+    conn = agent.dial()
+    conn.attach(x)
+    return conn
+
+
 def eventually(condition, seconds=10.0):
     """Waits for something outside any connection, such as a process to be gone."""
     end = time.monotonic() + seconds
