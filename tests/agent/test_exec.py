@@ -13,7 +13,7 @@ import pytest
 
 import wire
 from agent import MB, code_of, eventually
-from wire import DATA, EOF, STDOUT, frame, pb
+from wire import DATA, STDOUT, frame, pb
 
 
 # ---- start and end ----

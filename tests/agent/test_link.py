@@ -10,7 +10,7 @@ import time
 import pytest
 
 import wire
-from agent import code_of
+from agent import attach_again, code_of
 from wire import CREDIT, DATA, EOF, MORE, OPTIONAL, PING, REQ, RESET, RSP, STDERR, STDIN, STDOUT, frame, pb
 
 
