@@ -37,3 +37,9 @@ int fault_code(struct fault *f, Tenon__Code code, const char *fmt, ...)
 	va_end(ap);
 	return r;
 }
+
+int fault_file(struct fault *f, const char *stage, int errnum, const char *path)
+{
+	*f = (struct fault){.code = TENON__CODE__CODE_FILE_FAILED, .path = path};
+	return err_sys(&f->err, stage, errnum, "%s", stage);
+}

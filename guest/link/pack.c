@@ -17,7 +17,10 @@ bool pack_message(struct sendq *q, uint32_t stream, enum frame_type type, const 
 	return true;
 }
 
-static void fill_error(Tenon__Error *e, const struct fault *f)
+/* The end of a path says more than its beginning, and an Error has to fit a RESET. */
+#define PATH_TOLD 512
+
+void pack_error(Tenon__Error *e, const struct fault *f)
 {
 	*e = (Tenon__Error)TENON__ERROR__INIT;
 	e->code = f->code;
@@ -27,19 +30,23 @@ static void fill_error(Tenon__Error *e, const struct fault *f)
 		e->stage = (char *)f->err.stage;
 	if (f->field)
 		e->field = (char *)f->field;
+	if (f->path) {
+		size_t len = strlen(f->path), from = len > PATH_TOLD ? len - PATH_TOLD : 0;
+		e->path = (ProtobufCBinaryData){len - from, (uint8_t *)f->path + from};
+	}
 }
 
 bool pack_fault(struct sendq *q, uint32_t stream, enum frame_type reset_or_goaway, const struct fault *f)
 {
 	Tenon__Error e;
-	fill_error(&e, f);
+	pack_error(&e, f);
 	return pack_message(q, stream, reset_or_goaway, &e.base);
 }
 
 bool pack_response_fault(struct sendq *q, uint32_t stream, const struct fault *f)
 {
 	Tenon__Error e;
-	fill_error(&e, f);
+	pack_error(&e, f);
 	Tenon__Response r = TENON__RESPONSE__INIT;
 	r.error = &e;
 	return pack_message(q, stream, FRAME_RSP, &r.base);

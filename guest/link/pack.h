@@ -13,6 +13,9 @@
 /* A control frame with an Error in it, an exec's answer or exit event: none is larger. */
 #define PACK_SMALL_MAX 2048
 
+/* An Error that points into *f. */
+void pack_error(Tenon__Error *e, const struct fault *f);
+
 /* Packs and queues. False if it is too long for its kind or the queue has no room. */
 bool pack_message(struct sendq *q, uint32_t stream, enum frame_type type, const ProtobufCMessage *m);
 bool pack_fault(struct sendq *q, uint32_t stream, enum frame_type reset_or_goaway, const struct fault *f);
