@@ -2,6 +2,7 @@
  * Everything that is long or may block runs on top of this, in a process of its own. */
 #pragma once
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,11 +14,12 @@
 #include "proto/message.h"
 
 struct channel {
-	int fd; /* blocking */
+	int fd; /* non-blocking; the calls below wait */
 	struct frame_reader reader;
 	struct message_joiner joiner;
-	struct bump scratch;   /* the request is unpacked here */
-	uint8_t *out;          /* one frame being put together */
+	struct bump scratch; /* the request is unpacked here */
+	uint8_t *scratch_memory;
+	uint8_t *out;          /* one message being put together */
 	uint32_t stream;       /* of the operation */
 	bool answered;         /* its RSP is out */
 	bool host_ended;       /* the host's EOF or RESET is here: it sends no more for this operation */
@@ -51,3 +53,24 @@ ssize_t channel_take(struct channel *ch, const uint8_t **bytes);
 
 /* The operation failed: an error RSP, or RESET if it was answered. */
 int channel_fail(struct channel *ch, const struct fault *f);
+
+/* ---- for operations that watch more than the host's bytes ---- */
+
+/* Whether something is half done: while IDLE a TERM, which is what shutdown sends, may end this process. */
+enum channel_mood { CHANNEL_IDLE, CHANNEL_BUSY };
+
+/* poll(2) that goes on after signals. ms < 0: no limit. 0, -ETIMEDOUT or -errno. */
+int channel_wait(struct pollfd *fds, int n, int ms, enum channel_mood mood);
+
+/* The next frame whatever it is: 0 with *f, -ECONNRESET at the end, -EPROTO after GOAWAY, -ETIMEDOUT. Does
+ * not wait if one is in the buffer or the socket. */
+int channel_frame(struct channel *ch, struct frame *f, enum channel_mood mood);
+
+/* A frame of an unknown type that the host allows to be skipped. */
+static inline bool channel_skips(const struct frame *f)
+{
+	return f->type > FRAME_GOAWAY;
+}
+
+/* What channel_take makes of a frame. */
+ssize_t channel_accept(struct channel *ch, const struct frame *f, const uint8_t **bytes);

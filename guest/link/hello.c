@@ -4,16 +4,44 @@
 
 #include "guest/link/pack.h"
 
-static bool put_hello(struct link *l, struct conn *c)
+static bool put_hello(struct link *l, struct conn *c, Tenon__Role role)
 {
 	Tenon__Hello h = TENON__HELLO__INIT;
-	h.role = TENON__ROLE__ROLE_MAIN;
+	h.role = role;
 	h.host_epoch = l->epoch;
 	h.boot_id = (ProtobufCBinaryData){BOOT_ID_SIZE, l->identity->boot_id};
 	h.configured = l->box->configured;
 	h.version = (char *)AGENT_VERSION;
 	h.boot = &l->identity->times;
 	return pack_hello(&c->out, &h);
+}
+
+static int judge_main(struct link *l, struct conn *c, const Tenon__Hello *h, struct fault *f)
+{
+	bool higher = h->host_epoch > l->epoch;
+	if (higher)
+		l->epoch = h->host_epoch;
+	put_hello(l, c, h->role);
+	if (higher)
+		return HELLO_MAIN;
+	fault_code(f, TENON__CODE__CODE_FENCED, "epoch %llu is not above %llu", (unsigned long long)h->host_epoch,
+		   (unsigned long long)l->epoch);
+	return -EACCES;
+}
+
+static int judge_bulk(struct link *l, struct conn *c, const Tenon__Hello *h, struct fault *f)
+{
+	put_hello(l, c, h->role);
+	if (h->host_epoch != l->epoch)
+		fault_code(f, TENON__CODE__CODE_FENCED, "epoch %llu is not the main connection's",
+			   (unsigned long long)h->host_epoch);
+	else if (!l->box->configured)
+		fault_code(f, TENON__CODE__CODE_NOT_CONFIGURED, "Configure comes first");
+	else if (power_shutting_down(l->power))
+		fault_code(f, TENON__CODE__CODE_SHUTTING_DOWN, "the VM is going down");
+	else
+		return HELLO_BULK;
+	return -EACCES;
 }
 
 int hello_receive(struct link *l, struct conn *c, const struct frame *frame, struct fault *f, struct err *e)
@@ -33,19 +61,15 @@ int hello_receive(struct link *l, struct conn *c, const struct frame *frame, str
 	if (!h)
 		return err_set(e, "hello", EPROTO, "HELLO holds no Hello message");
 
-	if (h->role != TENON__ROLE__ROLE_MAIN) {
-		put_hello(l, c);
+	switch (h->role) {
+	case TENON__ROLE__ROLE_MAIN:
+		return judge_main(l, c, h, f);
+	case TENON__ROLE__ROLE_BULK:
+		return judge_bulk(l, c, h, f);
+	default:
+		put_hello(l, c, TENON__ROLE__ROLE_MAIN);
 		fault_code(f, TENON__CODE__CODE_UNSUPPORTED, "role %d is not served", (int)h->role);
 		f->field = "hello.role";
 		return -EACCES;
 	}
-	if (h->host_epoch <= l->epoch) {
-		put_hello(l, c);
-		fault_code(f, TENON__CODE__CODE_FENCED, "epoch %llu is not above %llu",
-			   (unsigned long long)h->host_epoch, (unsigned long long)l->epoch);
-		return -EACCES;
-	}
-	l->epoch = h->host_epoch;
-	put_hello(l, c);
-	return 0;
 }

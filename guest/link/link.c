@@ -84,6 +84,21 @@ void link_accept(struct link *l, int fd)
 		close(fd);
 }
 
+/* To a worker of its own: the agent's HELLO goes first, and what was read beyond the host's goes with it. */
+static void hand_over(struct link *l, struct conn *c)
+{
+	struct fault f;
+	if (conn_send(c, NULL, 0) < 0 || sendq_len(&c->out) > 0) {
+		drop(l, c);
+		return;
+	}
+	const struct frame_reader *r = &c->reader;
+	if (bulk_pool_start(l->bulk, c->fd, r->buf + r->start, r->end - r->start, &f) < 0)
+		goaway(l, c, &f);
+	else
+		drop(l, c);
+}
+
 static void greet(struct link *l, struct conn *c, const struct frame *frame)
 {
 	struct fault f;
@@ -95,6 +110,10 @@ static void greet(struct link *l, struct conn *c, const struct frame *frame)
 	}
 	if (r < 0) {
 		goaway(l, c, &f);
+		return;
+	}
+	if (r == HELLO_BULK) {
+		hand_over(l, c);
 		return;
 	}
 	if (l->main) {

@@ -3,6 +3,7 @@
 
 #include "guest/boot/identity.h"
 #include "guest/box/box.h"
+#include "guest/bulk/pool.h"
 #include "guest/link/conn.h"
 #include "guest/link/streams.h"
 #include "guest/memory.h"
@@ -18,6 +19,7 @@ struct link {
 	struct execs *execs;
 	struct box *box;
 	struct power *power;
+	struct bulk_pool *bulk;
 
 	struct conn conns[LINK_CONNS];
 	struct conn *main; /* the one with the highest epoch, or NULL */

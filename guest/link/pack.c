@@ -1,5 +1,6 @@
 #include "guest/link/pack.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -169,6 +170,22 @@ uint32_t pack_unknown_field(const ProtobufCMessage *m)
 			if (tag)
 				return tag;
 		}
+	}
+	return 0;
+}
+
+int pack_take_request(struct bump *b, const ProtobufCMessageDescriptor *type, const struct message *m,
+		      const ProtobufCMessage **req, struct fault *f, struct err *e)
+{
+	*req = pack_unpack(b, type, m->data, m->len);
+	if (!*req && !b->overflowed)
+		return err_set(e, "request", EPROTO, "REQ holds no request");
+	if (!*req)
+		return fault_exhausted(f, NULL, "the request has too many parts to unpack");
+	uint32_t unknown = pack_unknown_field(*req);
+	if (unknown != 0) {
+		fault_code(f, TENON__CODE__CODE_UNSUPPORTED, "field number %u is not known here", unknown);
+		return -EOPNOTSUPP;
 	}
 	return 0;
 }

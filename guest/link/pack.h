@@ -37,5 +37,10 @@ void pack_exit(Tenon__ExitRecord *exit, Tenon__Rusage *rusage, const struct exec
 ProtobufCMessage *pack_unpack(struct bump *b, const ProtobufCMessageDescriptor *type, const uint8_t *data,
 			      size_t n);
 
+/* A REQ's message of the given type, in *b: 0 with *req. -EPROTO with *e: it is none. Another -errno with *f:
+ * to be refused, for too many parts or for a field that this build does not know. */
+int pack_take_request(struct bump *b, const ProtobufCMessageDescriptor *type, const struct message *m,
+		      const ProtobufCMessage **req, struct fault *f, struct err *e);
+
 /* The number of a field that this build does not know, anywhere in the message; 0 if there is none. */
 uint32_t pack_unknown_field(const ProtobufCMessage *m);

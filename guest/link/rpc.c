@@ -243,20 +243,13 @@ int rpc_serve(struct link *l, const struct message *m, struct err *e)
 {
 	struct bump scratch;
 	bump_init(&scratch, l->scratch, LINK_SCRATCH);
-	const ProtobufCMessage *req = pack_unpack(&scratch, &tenon__request__descriptor, m->data, m->len);
+	const ProtobufCMessage *req;
 	struct fault f;
-	int r;
-	uint32_t unknown;
-	if (!req && !scratch.overflowed)
-		return err_set(e, "request", EPROTO, "REQ holds no Request message");
-	if (!req) {
-		r = fault_exhausted(&f, NULL, "the request has too many parts to unpack");
-	} else if ((unknown = pack_unknown_field(req)) != 0) {
-		r = fault_code(&f, TENON__CODE__CODE_UNSUPPORTED, "field number %u is not known here",
-			       unknown);
-	} else {
+	int r = pack_take_request(&scratch, &tenon__request__descriptor, m, &req, &f, e);
+	if (r == -EPROTO)
+		return r;
+	if (r == 0)
 		r = serve(l, m->stream, (const Tenon__Request *)req, &f);
-	}
 	if (r < 0)
 		pack_response_fault(&l->main->out, m->stream, &f);
 	if (scratch.used > SCRATCH_WARM)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import wire
+from bulk import Bulk
 
 BINARY = Path(os.environ.get("TENON_INIT", wire.TOP / "build/guest/tenon-init"))
 
@@ -48,6 +49,10 @@ class Agent:
         if not conn.hello.configured:
             conn.configure(**kw)
         return conn
+
+    def bulk(self, epoch=None, **kw):
+        """A bulk connection beside the main one."""
+        return Bulk(wire.connect_unix(self.socket), self.conn.epoch if epoch is None else epoch, **kw)
 
     def raw(self):
         """A connection that has said nothing yet."""

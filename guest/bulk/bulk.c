@@ -1,0 +1,40 @@
+#include "guest/bulk/bulk.h"
+
+#include <errno.h>
+
+static bulk_op *const ops[] = {
+	NULL,
+};
+
+static bulk_op *find(const Tenon__BulkRequest *req)
+{
+	size_t i = (size_t)req->op_case;
+	return i < sizeof ops / sizeof *ops ? ops[i] : NULL;
+}
+
+/* One operation to its end. -errno: the connection is dead. */
+static int serve(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx)
+{
+	struct fault f = {.code = TENON__CODE__CODE_OK};
+	bulk_op *op = find(req);
+	int r;
+	if (op)
+		r = op(ch, req, ctx, &f);
+	else if (req->op_case == TENON__BULK_REQUEST__OP__NOT_SET)
+		r = fault_invalid(&f, "op", "the request asks for nothing");
+	else
+		r = fault_code(&f, TENON__CODE__CODE_UNSUPPORTED, "operation %d is not served", (int)req->op_case);
+	if (r >= 0)
+		return 0;
+	if (r == -ECANCELED && f.code == TENON__CODE__CODE_OK)
+		fault_code(&f, TENON__CODE__CODE_DETACHED, "given up by the host");
+	return f.code == TENON__CODE__CODE_OK ? r : channel_fail(ch, &f);
+}
+
+void bulk_serve(struct channel *ch, const struct bulk_context *ctx)
+{
+	const Tenon__BulkRequest *req;
+	while (channel_next(ch, &req) > 0)
+		if (serve(ch, req, ctx) < 0)
+			return;
+}
