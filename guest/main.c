@@ -111,8 +111,7 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 				  .execs = &a->execs,
 				  .own_machine = a->own_machine,
 				  .host_waits = host_waits};
-	a->reaper = (struct reaper){
-		.execs = &a->execs, .power = &a->power, .workers = {&a->box.worker, &a->power.unmounter}};
+	a->reaper = (struct reaper){.execs = &a->execs, .power = &a->power};
 	a->link.loop = &a->loop;
 	a->link.identity = &a->identity;
 	a->link.execs = &a->execs;

@@ -18,11 +18,8 @@ void reaper_run(struct reaper *r)
 		r->power->childless = pid < 0 && errno == ECHILD;
 		if (pid <= 0)
 			return;
-		if (execs_reaped(r->execs, pid, status, &ru))
-			continue;
-		for (int i = 0; i < REAPER_WORKERS; i++)
-			if (worker_reaped(r->workers[i], pid))
-				break;
+		if (!execs_reaped(r->execs, pid, status, &ru))
+			worker_reaped(pid);
 	}
 }
 

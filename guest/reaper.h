@@ -6,13 +6,11 @@
 #include "guest/power/power.h"
 #include "guest/worker.h"
 
-#define REAPER_WORKERS 2
 struct reaper {
 	struct source source;
 	int fd;
 	struct execs *execs;
 	struct power *power;
-	struct worker *workers[REAPER_WORKERS];
 };
 
 /* Blocks every signal of this process and resets their dispositions: children then inherit defaults, and a

@@ -1,10 +1,14 @@
-/* Work that may block, in a forked process with a deadline: the agent only waits for its word. */
+/* Work that may block, in a forked process: the agent only waits for its word. */
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "guest/loop.h"
 #include "proto/err.h"
+
+#define WORKER_FDS 4  /* descriptors that a worker may hand over */
+#define WORKER_KEEP 8 /* and that it may keep of the agent's */
 
 struct worker {
 	struct loop *loop;
@@ -12,22 +16,29 @@ struct worker {
 	struct timer deadline;
 	int fd;    /* socket to the worker, -1: none runs */
 	pid_t pid; /* 0 once reaped: the number may be another's */
-	/* r: 0 or -errno with *e; fd: what the worker sent along, or -1; the callee's to keep. */
-	void (*done)(struct worker *w, int r, const struct err *e, int fd);
+	/* r: 0 or -errno with *e. fds: what the worker sent along, -1 where it sent nothing; the callee's to
+	 * keep or close. All -1 if r is negative. */
+	void (*done)(struct worker *w, int r, const struct err *e, int fds[WORKER_FDS]);
+	struct worker *next; /* of those that run */
 };
 
 void worker_init(struct worker *w, struct loop *loop,
-		 void (*done)(struct worker *, int, const struct err *, int));
+		 void (*done)(struct worker *, int, const struct err *, int[WORKER_FDS]));
 
-/* Runs work(arg, send_fd, e) in a child that holds no descriptor of ours but 0–2 and keep (or -1). *send_fd
- * may be set to a descriptor to hand over. done is called once: with its result, or -ETIMEDOUT after ms (then
- * it was killed), or -ECHILD if it died. Returns -errno if it could not be started; done is then not called.
+/* Runs work(arg, fds, e) in a child that holds no descriptor of ours but 0–2 and the n of keep, which may be
+ * -1. fds starts at -1; what work puts there is handed over, each in its place, if it returns 0. done is
+ * called once: with its result, or -ETIMEDOUT after ms (0: never), when it is killed, or -ECHILD if it died,
+ * or -EMFILE if there was no room for its descriptors. Returns -errno if it could not be started; done is
+ * then not called.
  */
-int worker_start(struct worker *w, int (*work)(void *arg, int *send_fd, struct err *e), void *arg, int keep,
-		 unsigned ms);
+int worker_start(struct worker *w, int (*work)(void *arg, int fds[WORKER_FDS], struct err *e), void *arg,
+		 const int *keep, int n, unsigned ms);
 
-/* The reaper's: true if pid was this worker. */
-bool worker_reaped(struct worker *w, pid_t pid);
+/* Kills it, if one runs; done is not called. */
+void worker_stop(struct worker *w);
+
+/* The reaper's: true if pid was a worker that still runs. */
+bool worker_reaped(pid_t pid);
 
 static inline bool worker_running(const struct worker *w)
 {

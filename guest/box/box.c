@@ -15,7 +15,7 @@
 #define STORE_SIZE (2 * 1024 * 1024)
 #define ROOT_DEADLINE_MS 60000
 
-static void root_built(struct worker *w, int r, const struct err *e, int ns_fd);
+static void root_built(struct worker *w, int r, const struct err *e, int fds[WORKER_FDS]);
 
 int box_init(struct box *b, struct err *e)
 {
@@ -161,11 +161,11 @@ static void succeed(struct box *b, int ns_fd)
 	b->done(b, NULL);
 }
 
-static void root_built(struct worker *w, int r, const struct err *e, int ns_fd)
+static void root_built(struct worker *w, int r, const struct err *e, int fds[WORKER_FDS])
 {
 	struct box *b = container_of(w, struct box, worker);
 	if (r == 0) {
-		succeed(b, ns_fd);
+		succeed(b, fds[0]);
 		return;
 	}
 	log_line("configure: %s: %s", e->stage, e->msg);
@@ -187,7 +187,7 @@ int box_configure(struct box *b, const Tenon__Configure *req, struct fault *f)
 		succeed(b, -1);
 		return 0;
 	}
-	r = worker_start(&b->worker, root_build, &b->plan, -1, ROOT_DEADLINE_MS);
+	r = worker_start(&b->worker, root_build, &b->plan, NULL, 0, ROOT_DEADLINE_MS);
 	if (r < 0)
 		return fault_exhausted(f, "configure", "cannot start a worker: %s", strerror(-r));
 	return 0;

@@ -102,7 +102,7 @@ static int become_root(struct err *e)
 	return 0;
 }
 
-int root_build(void *arg, int *ns_fd, struct err *e)
+int root_build(void *arg, int fds[WORKER_FDS], struct err *e)
 {
 	const struct root_plan *p = arg;
 	int r = modules_load("/modules/root.list", e);
@@ -110,8 +110,8 @@ int root_build(void *arg, int *ns_fd, struct err *e)
 		return r;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(e, "unshare", errno, "mount namespace");
-	*ns_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (*ns_fd < 0)
+	fds[0] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (fds[0] < 0)
 		return err_sys(e, "unshare", errno, "cannot name the mount namespace");
 
 	r = make_dir("/box", e);
@@ -119,9 +119,5 @@ int root_build(void *arg, int *ns_fd, struct err *e)
 		r = p->kind == ROOT_OVERLAY ? mount_overlay(p, e) : mount_device(&p->upper, ROOT, true, e);
 	if (r == 0)
 		r = become_root(e);
-	if (r == 0)
-		r = furniture_place(e);
-	if (r < 0)
-		close_fd(ns_fd);
-	return r;
+	return r < 0 ? r : furniture_place(e);
 }

@@ -3,6 +3,7 @@
  * it fails the end of its process undoes everything. */
 #pragma once
 
+#include "guest/worker.h"
 #include "proto/err.h"
 
 struct root_device {
@@ -16,6 +17,6 @@ struct root_plan {
 	struct root_device upper; /* OVERLAY: writable; DEVICE: the root itself */
 };
 
-/* A worker's work; arg: struct root_plan (not INITRAMFS). *ns_fd becomes the namespace, whose root is the
+/* A worker's work; arg: struct root_plan (not INITRAMFS). fds[0] becomes the namespace, whose root is the
  * box's. */
-int root_build(void *arg, int *ns_fd, struct err *e);
+int root_build(void *arg, int fds[WORKER_FDS], struct err *e);

@@ -35,9 +35,9 @@ static void switch_off(struct power *p)
 	reboot(RB_HALT_SYSTEM);
 }
 
-static void unmounted(struct worker *w, int r, const struct err *e, int fd)
+static void unmounted(struct worker *w, int r, const struct err *e, int fds[WORKER_FDS])
 {
-	(void)fd;
+	(void)fds;
 	struct power *p = container_of(w, struct power, unmounter);
 	if (r < 0)
 		log_line("shutdown: %s", e->msg);
@@ -46,9 +46,9 @@ static void unmounted(struct worker *w, int r, const struct err *e, int fd)
 
 /* The worker's: with the last descriptor of the box's namespace its mounts go, and no path had to be opened.
  */
-static int give_up_mounts(void *arg, int *send_fd, struct err *e)
+static int give_up_mounts(void *arg, int fds[WORKER_FDS], struct err *e)
 {
-	(void)send_fd;
+	(void)fds;
 	(void)e;
 	struct power *p = arg;
 	close_fd(&p->ns_fd);
@@ -60,7 +60,7 @@ static void begin_unmounting(struct power *p)
 {
 	p->stage = POWER_UNMOUNTING;
 	p->ns_fd = p->execs->base.ns_fd;
-	int r = worker_start(&p->unmounter, give_up_mounts, p, p->ns_fd, UNMOUNT_DEADLINE_MS);
+	int r = worker_start(&p->unmounter, give_up_mounts, p, &p->ns_fd, 1, UNMOUNT_DEADLINE_MS);
 	close_fd(&p->execs->base.ns_fd);
 	if (r == 0)
 		return;
