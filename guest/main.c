@@ -26,6 +26,7 @@ static struct agent {
 	struct execs execs;
 	struct box box;
 	struct power power;
+	struct bulk_pool bulk;
 	struct reaper reaper;
 	struct link link;
 	struct listener listener;
@@ -111,18 +112,23 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 				  .execs = &a->execs,
 				  .own_machine = a->own_machine,
 				  .host_waits = host_waits};
+	a->bulk.loop = &a->loop;
+	a->bulk.context = (struct bulk_context){
+		.execs = &a->execs, .identity = &a->identity, .upper_fd = -1, .own_machine = a->own_machine};
 	a->reaper = (struct reaper){.execs = &a->execs, .power = &a->power};
 	a->link.loop = &a->loop;
 	a->link.identity = &a->identity;
 	a->link.execs = &a->execs;
 	a->link.box = &a->box;
 	a->link.power = &a->power;
+	a->link.bulk = &a->bulk;
 	a->doorbell = (struct doorbell){.loop = &a->loop, .identity = &a->identity};
 	a->listener.loop = &a->loop;
 	a->listener.accepted = on_accepted;
 	a->listener.listening = on_listening;
 
 	power_init(&a->power);
+	bulk_pool_init(&a->bulk);
 	r = execs_init(&a->execs, &a->loop, &a->link.streams.watch, e);
 	if (r == 0)
 		r = box_init(&a->box, e);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -143,6 +144,13 @@ bool worker_reaped(pid_t pid)
 	return false;
 }
 
+void workers_signal(int signo)
+{
+	for (struct worker *w = running; w; w = w->next)
+		if (w->pid > 0)
+			kill(w->pid, signo);
+}
+
 void worker_stop(struct worker *w)
 {
 	if (!worker_running(w))
@@ -185,8 +193,11 @@ int worker_start(struct worker *w, int (*work)(void *arg, int fds[WORKER_FDS], s
 	int r = loop_add(w->loop, &w->source, ours, EPOLLIN);
 	if (r < 0)
 		return r;
-	pid_t pid = fork();
+	pid_t us = getpid(), pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != us)
+			_exit(1); /* it had been too late for that */
 		close_all_but(keep, n, theirs);
 		struct report report = {0};
 		int fds[WORKER_FDS] = {-1, -1, -1, -1};

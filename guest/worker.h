@@ -26,16 +26,19 @@ void worker_init(struct worker *w, struct loop *loop,
 		 void (*done)(struct worker *, int, const struct err *, int[WORKER_FDS]));
 
 /* Runs work(arg, fds, e) in a child that holds no descriptor of ours but 0–2 and the n of keep, which may be
- * -1. fds starts at -1; what work puts there is handed over, each in its place, if it returns 0. done is
- * called once: with its result, or -ETIMEDOUT after ms (0: never), when it is killed, or -ECHILD if it died,
- * or -EMFILE if there was no room for its descriptors. Returns -errno if it could not be started; done is
- * then not called.
+ * -1, and that dies with us. fds starts at -1; what work puts there is handed over, each in its place, if it
+ * returns 0. done is called once: with its result, or -ETIMEDOUT after ms (0: never), when it is killed, or
+ * -ECHILD if it died, or -EMFILE if there was no room for its descriptors. Returns -errno if it could not be
+ * started; done is then not called.
  */
 int worker_start(struct worker *w, int (*work)(void *arg, int fds[WORKER_FDS], struct err *e), void *arg,
 		 const int *keep, int n, unsigned ms);
 
 /* Kills it, if one runs; done is not called. */
 void worker_stop(struct worker *w);
+
+/* signo to every one that runs. */
+void workers_signal(int signo);
 
 /* The reaper's: true if pid was a worker that still runs. */
 bool worker_reaped(pid_t pid);

@@ -23,7 +23,8 @@ static int serve(struct channel *ch, const Tenon__BulkRequest *req, const struct
 	else if (req->op_case == TENON__BULK_REQUEST__OP__NOT_SET)
 		r = fault_invalid(&f, "op", "the request asks for nothing");
 	else
-		r = fault_code(&f, TENON__CODE__CODE_UNSUPPORTED, "operation %d is not served", (int)req->op_case);
+		r = fault_code(&f, TENON__CODE__CODE_UNSUPPORTED, "operation %d is not served",
+			       (int)req->op_case);
 	if (r >= 0)
 		return 0;
 	if (r == -ECANCELED && f.code == TENON__CODE__CODE_OK)

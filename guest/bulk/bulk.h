@@ -1,14 +1,17 @@
 /* Bulk connections in their worker: which operation is whose. */
 #pragma once
 
+#include "guest/boot/identity.h"
 #include "guest/bulk/channel.h"
+#include "guest/exec/exec.h"
 
 /* What of the agent an operation may look at. The worker is a fork: all of it is as it was then, but for what
  * is shared memory (the table's arena). */
 struct bulk_context {
 	const struct execs *execs;
 	const struct identity *identity;
-	int upper_fd; /* the box's writable file system, or -1 */
+	int upper_fd; /* a folder of the box's writable file system, or -1 */
+	int proc_fd;  /* the agent's own /proc, whatever the box has mounted over its own */
 	bool own_machine;
 };
 

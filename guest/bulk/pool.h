@@ -8,13 +8,12 @@
 
 struct bulk_pool {
 	struct loop *loop;
-	const struct box *box;
-	struct bulk_context context; /* what the workers get */
+	struct bulk_context context; /* what each gets */
 	struct worker workers[BULK_MAX];
 };
 
 void bulk_pool_init(struct bulk_pool *p);
 
-/* Forks a worker that serves fd from here on; pending: what was read from it already. The caller closes its own fd. Returns
- * 0, or -errno with *f. */
+/* Forks a worker that serves fd from here on; pending: what was read from it already. The caller closes its
+ * own fd. Returns 0, or -errno with *f. */
 int bulk_pool_start(struct bulk_pool *p, int fd, const uint8_t *pending, size_t n, struct fault *f);

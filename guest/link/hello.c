@@ -24,8 +24,8 @@ static int judge_main(struct link *l, struct conn *c, const Tenon__Hello *h, str
 	put_hello(l, c, h->role);
 	if (higher)
 		return HELLO_MAIN;
-	fault_code(f, TENON__CODE__CODE_FENCED, "epoch %llu is not above %llu", (unsigned long long)h->host_epoch,
-		   (unsigned long long)l->epoch);
+	fault_code(f, TENON__CODE__CODE_FENCED, "epoch %llu is not above %llu",
+		   (unsigned long long)h->host_epoch, (unsigned long long)l->epoch);
 	return -EACCES;
 }
 

@@ -18,10 +18,12 @@
  * here. */
 static void signal_everybody(struct power *p, int signo)
 {
-	if (p->own_machine)
+	if (p->own_machine) {
 		kill(-1, signo);
-	else
-		execs_signal_all(p->execs, signo);
+		return;
+	}
+	execs_signal_all(p->execs, signo);
+	workers_signal(signo);
 }
 
 static void switch_off(struct power *p)

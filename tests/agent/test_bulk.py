@@ -36,7 +36,7 @@ def test_operations_in_a_row_and_ahead(agent, conn):
                 b.call()
             assert (code_of(e), e.value.error.field) == ("CODE_INVALID_ARGUMENT", "op")
         first = b.stream
-        streams = [b.request() for _ in range(500)]
+        streams = [b.request() for _ in range(100)]
         for stream in streams:
             b.stream = stream
             with pytest.raises(wire.WireError):

@@ -40,7 +40,7 @@ def test_a_higher_epoch_fences(own_agent):
 
 
 def test_other_roles_are_not_served(own_agent):
-    for role in (pb.ROLE_UNSPECIFIED, pb.ROLE_BULK, pb.ROLE_VMM, 77):
+    for role in (pb.ROLE_UNSPECIFIED, pb.ROLE_VMM, 77):
         c = own_agent.raw()
         c.send(frame(wire.HELLO, 0, wire.hello_payload(pb.Hello(role=role, host_epoch=1 << 60))))
         with pytest.raises(wire.Closed) as e:
