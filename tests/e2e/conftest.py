@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from client import Client  # noqa: E402
+from vmm import AgentVm, make_upper  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 TENOND = Path(os.environ.get("TENOND", ROOT / "build/bin/tenond"))
@@ -130,3 +131,21 @@ def box(client):
     r = client.post(f"/boxes/{b}/start")
     assert r.status_code == 200, r.text
     return b
+
+
+@pytest.fixture(scope="module")
+def agent_vm(tmp_path_factory):
+    """A booted and configured box without tenond, that the tests of a module share."""
+    v = AgentVm(make_upper(tmp_path_factory.mktemp("box")))
+    try:
+        yield v.configured()
+    finally:
+        v.close()
+
+
+@pytest.fixture
+def conn(agent_vm):
+    """A main connection to the agent in it."""
+    c = agent_vm.connect()
+    yield c
+    agent_vm.connect().clear()  # nothing stays behind, whatever became of the test

@@ -8,19 +8,16 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).resolve().parents[2]
-VMM = TOP / "build/bin/tenon-vmm"
-KERNEL = TOP / "build/kernel/vmlinux"
+from vmm import BOOT_SECONDS, KERNEL, TOP, VMM, Vmm
+
 PEER = TOP / "build/tests/e2e/guests/vsock_peer"
 ECHO, SINK, SOURCE, STALL, DIAL, COMMAND = range(5001, 5007)
-BOOT_SECONDS = 60
 PATTERN = bytes(range(251))
 
 
@@ -29,83 +26,6 @@ def initrd(tmp_path_factory):
     out = tmp_path_factory.mktemp("peer") / "peer.cpio"
     subprocess.run([TOP / "rootfs/initramfs.sh", PEER, out], check=True, timeout=60)
     return out
-
-
-class Vmm:
-    """One tenon-vmm, started as tenond would start it."""
-
-    def __init__(self, initrd, *args, append=None, memory=256):
-        self.dir = tempfile.TemporaryDirectory(prefix="vmm", dir="/tmp")
-        self.run, self.state = Path(self.dir.name, "run"), Path(self.dir.name, "state")
-        self.run.mkdir()
-        self.state.mkdir()
-        ready, told = os.pipe()
-        command = [VMM, "--run-dir", self.run, "--state-dir", self.state, "--kernel", KERNEL, "--initrd", initrd,
-                   "--cpus", "1", "--memory", str(memory), "--accel", "tcg", "--cid", "1234",
-                   "--ready-fd", str(told), *args]
-        if append:
-            command += ["--append", append]
-        self.process = subprocess.Popen(command, pass_fds=[told], stdin=subprocess.DEVNULL)
-        os.close(told)
-        with open(ready, "rb") as f:
-            self.ready = f.readline().decode().strip()
-        self.qemu = self.find_qemu()
-
-    def find_qemu(self):
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                text = stat.read_text()
-            except OSError:
-                continue
-            if int(text[text.rindex(")") + 4:].split()[0]) == self.process.pid:
-                return int(stat.parent.name)
-        return None
-
-    def up(self):
-        deadline = time.monotonic() + BOOT_SECONDS
-        while True:
-            try:
-                self.dial(ECHO).close()
-                return self
-            except ConnectionError:
-                assert time.monotonic() < deadline, self.console()
-                assert self.process.poll() is None, self.exit_record()
-                time.sleep(0.05)
-
-    def dial(self, port, timeout=30):
-        s = socket.socket(socket.AF_UNIX)
-        s.settimeout(timeout)
-        s.connect(str(self.run / "vsock.sock"))
-        s.sendall(b"CONNECT %d\n" % port)
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = s.recv(1)
-            if not byte:
-                s.close()
-                raise ConnectionRefusedError(line)
-            line += byte
-        assert line.startswith(b"OK ")
-        return s
-
-    def console(self):
-        return (self.state / "console.log").read_bytes()[-20000:].decode(errors="replace")
-
-    def exit_record(self):
-        return json.loads((self.state / "exit.json").read_text())
-
-    def ended(self, timeout=20):
-        self.process.wait(timeout)
-        return self.exit_record()
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.dir.cleanup()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,138 @@
+"""tenon-vmm with real QEMU, without tenond: bare guests, and the agent on the disks of a box."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+VMM = TOP / "build/bin/tenon-vmm"
+KERNEL = TOP / "build/kernel/vmlinux"
+BOOT_SECONDS = 60
+
+sys.path.insert(0, str(TOP / "tests/agent"))
+import wire  # noqa: E402
+from bulk import Bulk  # noqa: E402
+from wire import pb  # noqa: E402
+
+
+class Vmm:
+    """One tenon-vmm, started as tenond would start it."""
+
+    port = 5001  # the guest's that is first to be served: vsock_peer's echo
+
+    def __init__(self, initrd, *args, append=None, memory=256):
+        self.dir = tempfile.TemporaryDirectory(prefix="vmm", dir="/tmp")
+        self.run, self.state = Path(self.dir.name, "run"), Path(self.dir.name, "state")
+        self.run.mkdir()
+        self.state.mkdir()
+        ready, told = os.pipe()
+        command = [VMM, "--run-dir", self.run, "--state-dir", self.state, "--kernel", KERNEL, "--initrd", initrd,
+                   "--cpus", "1", "--memory", str(memory), "--accel", "tcg", "--cid", "1234",
+                   "--ready-fd", str(told), *args]
+        if append:
+            command += ["--append", append]
+        self.process = subprocess.Popen(command, pass_fds=[told], stdin=subprocess.DEVNULL)
+        os.close(told)
+        with open(ready, "rb") as f:
+            self.ready = f.readline().decode().strip()
+        self.qemu = self.find_qemu()
+
+    def find_qemu(self):
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                text = stat.read_text()
+            except OSError:
+                continue
+            if int(text[text.rindex(")") + 4:].split()[0]) == self.process.pid:
+                return int(stat.parent.name)
+        return None
+
+    def up(self):
+        deadline = time.monotonic() + BOOT_SECONDS
+        while True:
+            try:
+                self.dial(self.port).close()
+                return self
+            except ConnectionError:
+                assert time.monotonic() < deadline, self.console()
+                assert self.process.poll() is None, self.exit_record()
+                time.sleep(0.05)
+
+    def dial(self, port, timeout=30):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(timeout)
+        s.connect(str(self.run / "vsock.sock"))
+        s.sendall(b"CONNECT %d\n" % port)
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = s.recv(1)
+            if not byte:
+                s.close()
+                raise ConnectionRefusedError(line)
+            line += byte
+        assert line.startswith(b"OK ")
+        return s
+
+    def console(self):
+        return (self.state / "console.log").read_bytes()[-20000:].decode(errors="replace")
+
+    def exit_record(self):
+        return json.loads((self.state / "exit.json").read_text())
+
+    def ended(self, timeout=20):
+        self.process.wait(timeout)
+        return self.exit_record()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.dir.cleanup()
+
+
+def make_upper(folder, size="2G"):
+    """A box's writable disk, in a folder of the caller's."""
+    upper = Path(folder) / "upper.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", TOP / "build/images/upper.ext4", upper,
+                    size], check=True, timeout=30)
+    return upper
+
+
+class AgentVm(Vmm):
+    """A box as tenond makes it: the initramfs with tenon-init, the base image below a writable layer."""
+
+    port = 1000
+
+    def __init__(self, upper, **kw):
+        super().__init__(TOP / "build/guest/initramfs.cpio",
+                         "--disk", f"{TOP}/build/images/base.squashfs,format=raw,readonly=on",
+                         "--disk", f"{upper},format=qcow2,readonly=off", **kw)
+        self.conn = None
+
+    def connect(self, **kw):
+        """A new main connection, which fences the one before."""
+        self.conn = wire.Conn(self.dial(self.port), **kw)
+        return self.conn
+
+    def bulk(self, **kw):
+        """A bulk connection beside the main one."""
+        return Bulk(self.dial(self.port), self.conn.epoch, **kw)
+
+    def configured(self, **kw):
+        """Booted and configured, with a main connection."""
+        assert self.ready == "ready"
+        conn = self.up().connect()
+        overlay = pb.OverlayRoot(lower=pb.Device(name=b"vda", fstype=b"squashfs"),
+                                 upper=pb.Device(name=b"vdb", fstype=b"ext4"))
+        kw.setdefault("realtime_ns", time.time_ns())
+        conn.configure(root=pb.Root(overlay=overlay), env=[], hostname=b"box", seed=os.urandom(64), **kw)
+        return self
