@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -31,6 +32,20 @@ def test_without_credit_the_process_blocks(own_agent):
     conn.grant(x, STDOUT)
     conn.finish(x)
     assert x.end[STDOUT] == 100000000
+
+
+def test_a_kill_does_not_wait_for_output(conn):
+    """The reader has given no credit and the process is stuck in write(2): the end comes all the same, with its total."""
+    x = conn.started(conn.start("cat", "/dev/zero", limit=0, keep=False))
+    x.window = None
+    conn.settle(0.1)
+    conn.signal(x, signal.SIGKILL, pb.TARGET_ALL)
+    conn.wait(lambda: x.exit, 2)
+    assert x.exit.signal == signal.SIGKILL and x.exit.stdout_total >= 65536 and x.end[STDOUT] == 0
+    x.window = MB
+    conn.grant(x, STDOUT)
+    conn.wait(x.drained)
+    assert x.end[STDOUT] == x.exit.stdout_total
 
 
 def test_credit_is_honoured_to_the_byte(conn):
