@@ -13,6 +13,7 @@
 /* The worker is a fork, so that a pointer to a literal (err.stage) means the same on both sides. */
 struct report {
 	int result;
+	bool offer;      /* it goes on */
 	unsigned places; /* bit i: fds[i] comes along */
 	struct err err;
 };
@@ -24,6 +25,7 @@ union control {
 };
 
 static struct worker *running; /* found by the reaper */
+static int to_agent = -1;      /* in a worker: its socket */
 
 static void send_report(int sock, struct report *report, const int fds[WORKER_FDS])
 {
@@ -115,8 +117,19 @@ static void on_report(struct source *s, uint32_t events)
 		fail(w, ECHILD, "the worker died");
 		return;
 	}
+	if (report.offer) {
+		if (report.result == 0)
+			w->offered(w, fds);
+		return;
+	}
 	forget(w);
 	w->done(w, report.result, &report.err, fds);
+}
+
+void worker_offer(const int fds[WORKER_FDS])
+{
+	struct report report = {.offer = true};
+	send_report(to_agent, &report, fds);
 }
 
 static void on_deadline(struct timer *t)
@@ -142,6 +155,23 @@ bool worker_reaped(pid_t pid)
 			return true;
 		}
 	return false;
+}
+
+bool workers_stand_alone(void)
+{
+	for (struct worker *w = running; w; w = w->next)
+		if (!w->stands_alone)
+			return false;
+	return true;
+}
+
+size_t workers_list(uint32_t *pids, size_t n)
+{
+	size_t found = 0;
+	for (struct worker *w = running; w && found < n; w = w->next)
+		if (w->pid > 0)
+			pids[found++] = (uint32_t)w->pid;
+	return found;
 }
 
 void workers_signal(int signo)
@@ -199,6 +229,7 @@ int worker_start(struct worker *w, int (*work)(void *arg, int fds[WORKER_FDS], s
 		if (getppid() != us)
 			_exit(1); /* it had been too late for that */
 		close_all_but(keep, n, theirs);
+		to_agent = theirs;
 		struct report report = {0};
 		int fds[WORKER_FDS] = {-1, -1, -1, -1};
 		report.result = work(arg, fds, &report.err);

@@ -19,6 +19,9 @@ struct worker {
 	/* r: 0 or -errno with *e. fds: what the worker sent along, -1 where it sent nothing; the callee's to
 	 * keep or close. All -1 if r is negative. */
 	void (*done)(struct worker *w, int r, const struct err *e, int fds[WORKER_FDS]);
+	/* What worker_offer sent along. NULL: nothing is expected. */
+	void (*offered)(struct worker *w, int fds[WORKER_FDS]);
+	bool stands_alone;   /* needs nothing more of us: it may outlive this program in our process */
 	struct worker *next; /* of those that run */
 };
 
@@ -34,11 +37,19 @@ void worker_init(struct worker *w, struct loop *loop,
 int worker_start(struct worker *w, int (*work)(void *arg, int fds[WORKER_FDS], struct err *e), void *arg,
 		 const int *keep, int n, unsigned ms);
 
+/* Within work: hands descriptors over and goes on. They may get lost: an answer needs a deadline. */
+void worker_offer(const int fds[WORKER_FDS]);
+
 /* Kills it, if one runs; done is not called. */
 void worker_stop(struct worker *w);
 
 /* signo to every one that runs. */
 void workers_signal(int signo);
+
+/* Whether all that run stand alone. */
+bool workers_stand_alone(void);
+/* The pids of those that run, at most n. Returns how many. */
+size_t workers_list(uint32_t *pids, size_t n);
 
 /* The reaper's: true if pid was a worker that still runs. */
 bool worker_reaped(pid_t pid);

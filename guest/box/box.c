@@ -26,17 +26,19 @@ int box_init(struct box *b, struct err *e)
 
 /* ---- the request, checked and copied ---- */
 
-static int take_env(struct box *b, struct bump *store, const Tenon__Configure *req, struct fault *f)
+static int take_env(struct box *b, const ProtobufCBinaryData *env, size_t n, struct fault *f)
 {
-	if (req->n_env > ENV_MAX)
-		return fault_exhausted(f, "configure.env", "%zu entries; %d at most", req->n_env, ENV_MAX);
-	for (size_t i = 0; i < req->n_env; i++) {
-		const ProtobufCBinaryData *s = &req->env[i];
+	struct bump store;
+	bump_init(&store, b->store, STORE_SIZE);
+	if (n > ENV_MAX)
+		return fault_exhausted(f, "configure.env", "%zu entries; %d at most", n, ENV_MAX);
+	for (size_t i = 0; i < n; i++) {
+		const ProtobufCBinaryData *s = &env[i];
 		const uint8_t *eq = s->len > 0 ? memchr(s->data, '=', s->len) : NULL;
 		if (!eq || eq == s->data || memchr(s->data, '\0', s->len))
 			return fault_invalid(f, "configure.env", "entry %zu is not NAME=value", i);
 	}
-	b->env = env_merge(store, NULL, 0, req->env, req->n_env);
+	b->env = env_merge(&store, NULL, 0, env, n);
 	if (!b->env)
 		return fault_exhausted(f, "configure.env", "does not fit %d bytes", STORE_SIZE);
 	for (b->n_env = 0; b->env[b->n_env];)
@@ -100,12 +102,10 @@ static int take_root(struct box *b, const Tenon__Root *root, struct fault *f)
 
 static int take_request(struct box *b, const Tenon__Configure *req, struct fault *f)
 {
-	struct bump store;
-	bump_init(&store, b->store, STORE_SIZE);
 	b->hostname[0] = '\0';
 	int r = take_root(b, req->root, f);
 	if (r == 0)
-		r = take_env(b, &store, req, f);
+		r = take_env(b, req->env, req->n_env, f);
 	if (r == 0 && req->hostname.len > 0)
 		r = take_name(b->hostname, sizeof b->hostname, &req->hostname, "configure.hostname", f);
 	if (r == 0 && req->seed.len > BOX_SEED_MAX)
@@ -149,15 +149,20 @@ static void set_up_machine(const struct box *b)
 		add_randomness(b);
 }
 
+static void become(struct box *b, int ns_fd)
+{
+	b->base->env = b->env;
+	b->base->n_env = b->n_env;
+	b->base->ns_fd = ns_fd;
+	b->configured = true;
+}
+
 static void succeed(struct box *b, int ns_fd)
 {
 	if (b->own_machine)
 		set_up_machine(b);
-	b->base->env = b->env;
-	b->base->n_env = b->n_env;
-	b->base->ns_fd = ns_fd;
+	become(b, ns_fd);
 	b->identity->times.configured_ns = identity_now();
-	b->configured = true;
 	b->done(b, NULL);
 }
 
@@ -172,6 +177,15 @@ static void root_built(struct worker *w, int r, const struct err *e, int fds[WOR
 	Tenon__Code code = r == -ETIMEDOUT ? TENON__CODE__CODE_TIMEOUT : TENON__CODE__CODE_INTERNAL;
 	struct fault f = {.code = code, .field = "configure.root", .err = *e};
 	b->done(b, &f);
+}
+
+int box_adopt(struct box *b, const ProtobufCBinaryData *env, size_t n_env, int ns_fd)
+{
+	struct fault f;
+	int r = take_env(b, env, n_env, &f);
+	if (r == 0)
+		become(b, ns_fd);
+	return r;
 }
 
 int box_configure(struct box *b, const Tenon__Configure *req, struct fault *f)

@@ -36,6 +36,10 @@ struct box {
 
 int box_init(struct box *b, struct err *e);
 
+/* Goes on as what an earlier program configured: its environment ("NAME=value", copied) and its namespace,
+ * taken, or -1. -ENOMEM if the environment does not fit. */
+int box_adopt(struct box *b, const ProtobufCBinaryData *env, size_t n_env, int ns_fd);
+
 /* Begins a Configure, or joins the one under way; done follows, perhaps before this returns. -errno with *f:
  * refused. */
 int box_configure(struct box *b, const Tenon__Configure *req, struct fault *f);

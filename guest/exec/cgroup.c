@@ -46,6 +46,20 @@ int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
 	return 0;
 }
 
+void cgroup_pool_adopt(struct cgroup_pool *p, int root)
+{
+	p->root = root;
+}
+
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills)
+{
+	if (cg < 0 || cg >= CGROUP_POOL)
+		return -EINVAL;
+	p->entries[cg].use = use;
+	p->entries[cg].oom_kills = oom_kills;
+	return make(p, cg) ? 0 : -errno;
+}
+
 /* Reads a control file into buf, NUL-terminated. */
 static bool read_control(int dir, const char *name, char *buf, size_t size)
 {

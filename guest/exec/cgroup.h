@@ -9,10 +9,16 @@
 
 #define CGROUP_POOL 1024
 
+enum cgroup_use {
+	CGROUP_IDLE,
+	CGROUP_BUSY,
+	CGROUP_LEFT, /* given back with processes still in it */
+};
+
 struct cgroup_entry {
-	int dir;                                            /* of the cgroup; -1: not made */
-	uint64_t oom_kills;                                 /* as last looked at */
-	enum { CGROUP_IDLE, CGROUP_BUSY, CGROUP_LEFT } use; /* LEFT: given back with processes still in it */
+	int dir;            /* of the cgroup; -1: not made */
+	uint64_t oom_kills; /* as last looked at */
+	enum cgroup_use use;
 };
 
 struct cgroup_pool {
@@ -24,6 +30,11 @@ struct cgroup_pool {
  * any. */
 int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e);
 void cgroup_pool_init_none(struct cgroup_pool *p);
+
+/* Goes on with a pool that an earlier program made; takes root, its directory. Its members are named one by
+ * one: what they are used for, and OOM kills as last looked at. */
+void cgroup_pool_adopt(struct cgroup_pool *p, int root);
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills);
 
 /* An empty cgroup, made if need be; -1 if there is none to be had. */
 int cgroup_take(struct cgroup_pool *p);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "guest/exec/check.h"
 #include "guest/exec/session.h"
 #include "guest/log.h"
 #include "proto/cleanup.h"
@@ -25,6 +26,18 @@ static int index_of(const struct exec_slot *s)
 static void tell(struct execs *x, int row, unsigned news)
 {
 	x->watch->news(x->watch, row, news);
+}
+
+static void arm(struct execs *x, int row, uint64_t at)
+{
+	row_of(x, row)->deadline = at;
+	timer_set(x->loop, &x->slots[row].timer, at);
+}
+
+static void disarm(struct execs *x, int row)
+{
+	row_of(x, row)->deadline = 0;
+	timer_clear(&x->slots[row].timer);
 }
 
 static void stop_watching(struct execs *x, struct source *s, int *fd)
@@ -96,7 +109,7 @@ static void free_row(struct execs *x, int row)
 {
 	struct exec_row *r = row_of(x, row);
 	struct exec_slot *s = &x->slots[row];
-	timer_clear(&s->timer);
+	disarm(x, row);
 	stop_watching(x, &s->in, &r->in.fd);
 	stop_watching(x, &s->out, &r->out[0].fd);
 	stop_watching(x, &s->err, &r->out[1].fd);
@@ -124,7 +137,7 @@ static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_
 	if (actions & EXEC_DO_FINISH_GRACE && s->timer.next)
 		signal_whole(x, r, SIGKILL);
 	if (actions & EXEC_DO_DISARM)
-		timer_clear(&s->timer);
+		disarm(x, row);
 	if (actions & EXEC_DO_TERM) {
 		r->timed_out = true;
 		signal_whole(x, r, SIGTERM);
@@ -135,13 +148,13 @@ static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_
 			kill(r->pid, SIGKILL); /* not in its session yet */
 	}
 	if (actions & EXEC_DO_ARM_TIMEOUT) {
-		timer_clear(&s->timer); /* the spawn deadline */
+		disarm(x, row); /* the spawn deadline */
 		if (r->timeout_ms)
-			timer_set(x->loop, &s->timer, clock_mono() + r->timeout_ms * NSEC_PER_MSEC);
+			arm(x, row, clock_mono() + r->timeout_ms * NSEC_PER_MSEC);
 	}
 	if (actions & EXEC_DO_ARM_GRACE) {
 		uint64_t ms = r->grace_ms ? r->grace_ms : GRACE_DEFAULT_MS;
-		timer_set(x->loop, &s->timer, clock_mono() + ms * NSEC_PER_MSEC);
+		arm(x, row, clock_mono() + ms * NSEC_PER_MSEC);
 	}
 	if (actions & EXEC_DO_ANSWER)
 		news |= EXEC_NEWS_STARTED;
@@ -269,8 +282,9 @@ static void error_pipe_ready(struct source *src, uint32_t events)
 static void deadline(struct timer *t)
 {
 	struct exec_slot *s = container_of(t, struct exec_slot, timer);
-	enum exec_state state = row_of(s->owner, index_of(s))->state;
-	bool first = state == EXEC_SPAWNING || state == EXEC_RUNNING;
+	struct exec_row *r = row_of(s->owner, index_of(s));
+	bool first = r->state == EXEC_SPAWNING || r->state == EXEC_RUNNING;
+	r->deadline = 0;
 	step(s->owner, index_of(s), first ? EXEC_ON_TIMEOUT : EXEC_ON_GRACE_OVER);
 }
 
@@ -287,6 +301,21 @@ int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, str
 	return exec_table_init(&x->table, e);
 }
 
+static void init_slot(struct execs *x, int row)
+{
+	x->slots[row] = (struct exec_slot){.owner = x,
+					   .in = {-1, stdin_ready},
+					   .out = {-1, stdout_ready},
+					   .err = {-1, stderr_ready},
+					   .error = {-1, error_pipe_ready},
+					   .timer = {.fire = deadline}};
+}
+
+static int watch_if_open(struct execs *x, struct source *s, int fd, uint32_t events)
+{
+	return fd < 0 ? 0 : loop_add(x->loop, s, fd, events);
+}
+
 static int watch_pipes(struct execs *x, int row)
 {
 	struct exec_row *r = row_of(x, row);
@@ -294,12 +323,63 @@ static int watch_pipes(struct execs *x, int row)
 	/* Edges, so that a full ring or an idle stdin costs nothing; drop_oldest never leaves a pipe unread.
 	 */
 	uint32_t out_events = r->drop_oldest ? EPOLLIN : EPOLLIN | EPOLLET;
-	int bad = loop_add(x->loop, &s->error, r->error_fd, EPOLLIN) |
-		  loop_add(x->loop, &s->out, r->out[0].fd, out_events) |
-		  loop_add(x->loop, &s->err, r->out[1].fd, out_events);
-	if (r->in.fd >= 0)
-		bad |= loop_add(x->loop, &s->in, r->in.fd, EPOLLOUT | EPOLLET);
-	return bad;
+	return watch_if_open(x, &s->error, r->error_fd, EPOLLIN) |
+	       watch_if_open(x, &s->out, r->out[0].fd, out_events) |
+	       watch_if_open(x, &s->err, r->out[1].fd, out_events) |
+	       watch_if_open(x, &s->in, r->in.fd, EPOLLOUT | EPOLLET);
+}
+
+/* Its descriptors may be anything but what they were: what cannot be watched has ended. */
+static void end_unwatched(struct exec_slot *s, struct exec_row *r)
+{
+	struct source *const out[] = {&s->out, &s->err};
+	for (int i = 0; i < 2; i++)
+		if (out[i]->fd < 0) {
+			r->out[i].fd = -1;
+			r->out[i].eof = true;
+		}
+	if (s->in.fd < 0) {
+		r->in.fd = -1;
+		exec_input_close(&r->in);
+	}
+}
+
+/* A row of the program before this one. False if it cannot be gone on with. */
+static bool adopt(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	struct err e;
+	init_slot(x, row);
+	if (exec_check_row(r, &e) < 0) {
+		log_line("upgrade: row %d is given up: %s", row, e.msg);
+		return false;
+	}
+	r->attached = false;
+	if (r->deadline)
+		timer_set(x->loop, &x->slots[row].timer, r->deadline);
+	if (watch_pipes(x, row) < 0) {
+		log_line("upgrade: row %d is killed: its pipes are not there", row);
+		end_unwatched(&x->slots[row], r);
+		step(x, row, EXEC_ON_KILL);
+	}
+	return true;
+}
+
+int execs_adopt(struct execs *x, int memfd, struct err *e)
+{
+	struct exec_table old = x->table;
+	int r = exec_table_adopt(&x->table, memfd, true, e);
+	if (r < 0)
+		return r;
+	exec_table_finish(&old);
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		/* FREE: it had only its failure still to tell. */
+		if (row_of(x, i)->state == EXEC_FREE || !adopt(x, i))
+			exec_table_release(&x->table, i);
+		else if (row_of(x, i)->state != EXEC_FREE)
+			execs_settle(x, i); /* it may have waited for its EOF frames alone */
+	}
+	return 0;
 }
 
 int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
@@ -310,12 +390,7 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 	struct exec_row *r = row_of(x, row);
 	struct exec_slot *s = &x->slots[row];
 	void *area = x->areas + (size_t)row * SPAWN_AREA;
-	*s = (struct exec_slot){.owner = x,
-				.in = {-1, stdin_ready},
-				.out = {-1, stdout_ready},
-				.err = {-1, stderr_ready},
-				.error = {-1, error_pipe_ready},
-				.timer = {.fire = deadline}};
+	init_slot(x, row);
 
 	struct spawn_pipes pipes;
 	int e = spawn_prepare(area, req, &x->base, &s->child, f);
@@ -347,7 +422,7 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 	r->out[0].limit = req->stdout_limit;
 	r->out[1].limit = req->stderr_limit;
 	r->attached = true;
-	timer_set(x->loop, &s->timer, clock_mono() + SPAWN_DEADLINE);
+	arm(x, row, clock_mono() + SPAWN_DEADLINE);
 	if (watch_pipes(x, row) < 0)
 		step(x, row, EXEC_ON_KILL);
 	return row;
@@ -484,6 +559,16 @@ bool execs_pending(const struct execs *x)
 	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
 		enum exec_state s = exec_table_row(&x->table, i)->state;
 		if (s != EXEC_FREE && s != EXEC_ACKED)
+			return true;
+	}
+	return false;
+}
+
+bool execs_starting(const struct execs *x)
+{
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		const struct exec_row *r = exec_table_row(&x->table, i);
+		if (r->state == EXEC_SPAWNING || r->state == EXEC_ABORTED)
 			return true;
 	}
 	return false;

@@ -44,6 +44,14 @@ struct execs {
 
 int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, struct err *e);
 
+/* Goes on with the executions of the program before this one: their pipes, deadlines and children are ours.
+ * memfd: its arena, taken over if this succeeds; on failure the table stays empty. News is told, so the watch
+ * must be ready. What cannot be gone on with is logged. */
+int execs_adopt(struct execs *x, int memfd, struct err *e);
+
+/* Whether some child has not left our memory yet, or an aborted start is not reaped. */
+bool execs_starting(const struct execs *x);
+
 /* Starts a process. Returns its row, attached and SPAWNING: STARTED or FAILED follows. Or fills *f. The id
  * must be new. */
 int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f);

@@ -4,25 +4,77 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "proto/cleanup.h"
+
+/* Sealed in size: the box's root can open it below /proc/1/fd, and a shorter file would fault us. */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static int make_arena(struct err *e)
+{
+	_cleanup_close_ int fd = memfd_create("execs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, sizeof(struct exec_arena)) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+		return err_sys(e, "arena", errno, "cannot make %zu bytes", sizeof(struct exec_arena));
+	return steal_fd(&fd);
+}
+
+int exec_table_adopt(struct exec_table *t, int memfd, bool writable, struct err *e)
+{
+	struct stat st;
+	if (fstat(memfd, &st) < 0 || st.st_size != sizeof *t->arena || fcntl(memfd, F_GET_SEALS) != SEALS)
+		return err_set(e, "arena", EINVAL, "descriptor %d is no arena of %zu bytes", memfd,
+			       sizeof *t->arena);
+	void *mem =
+		mmap(NULL, sizeof *t->arena, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, memfd, 0);
+	if (mem == MAP_FAILED)
+		return err_sys(e, "arena", errno, "cannot map %zu bytes", sizeof *t->arena);
+	*t = (struct exec_table){.memfd = memfd, .arena = mem};
+	return 0;
+}
 
 int exec_table_init(struct exec_table *t, struct err *e)
 {
-	*t = (struct exec_table){.memfd = memfd_create("execs", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-	if (t->memfd < 0)
-		return err_sys(e, "arena", errno, "memfd_create");
-	void *mem = MAP_FAILED;
-	/* Sealed in size: the box's root can open it below /proc/1/fd, and a shorter file would fault us. */
-	if (ftruncate(t->memfd, sizeof *t->arena) == 0 &&
-	    fcntl(t->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-		mem = mmap(NULL, sizeof *t->arena, PROT_READ | PROT_WRITE, MAP_SHARED, t->memfd, 0);
-	if (mem == MAP_FAILED) {
-		int r = err_sys(e, "arena", errno, "cannot map %zu bytes", sizeof *t->arena);
-		close(t->memfd);
-		return r;
-	}
-	t->arena = mem;
-	return 0;
+	_cleanup_close_ int fd = make_arena(e);
+	int r = fd < 0 ? fd : exec_table_adopt(t, fd, true, e);
+	if (r == 0)
+		steal_fd(&fd);
+	return r;
+}
+
+uint64_t exec_table_layout(void)
+{
+	static const uint64_t facts[] = {EXEC_LAYOUT, EXEC_STATES, sizeof(struct exec_row),
+					 sizeof(struct exec_arena)};
+	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+		hash = (hash ^ facts[i]) * 0x100000001b3;
+	return hash;
+}
+
+static bool copy(int to, const struct exec_arena *a, const void *from, size_t n)
+{
+	return pwrite(to, from, n, (const char *)from - (const char *)a) == (ssize_t)n;
+}
+
+static uint64_t tombstones_written(const struct exec_arena *a)
+{
+	return a->buried < EXEC_TOMBSTONES ? a->buried : EXEC_TOMBSTONES;
+}
+
+int exec_table_snapshot(const struct exec_table *t, struct err *e)
+{
+	const struct exec_arena *a = t->arena;
+	_cleanup_close_ int fd = make_arena(e);
+	if (fd < 0)
+		return fd;
+	/* Only what was touched: reading a page of a sparse memfd makes it. */
+	bool ok = copy(fd, a, a->used, sizeof a->used) && copy(fd, a, &a->buried, sizeof a->buried) &&
+		  copy(fd, a, a->tombstones, tombstones_written(a) * EXEC_ID_SIZE);
+	for (int i = exec_table_next(t, -1); ok && i >= 0; i = exec_table_next(t, i))
+		ok = copy(fd, a, exec_table_row(t, i), sizeof(struct exec_row));
+	return ok ? steal_fd(&fd) : err_sys(e, "arena", errno, "cannot copy the rows");
 }
 
 void exec_table_finish(struct exec_table *t)
@@ -71,8 +123,7 @@ enum exec_found exec_table_find(const struct exec_table *t, const uint8_t id[EXE
 			return EXEC_LIVE;
 		}
 	/* Only those written: reading a page of a sparse memfd makes it. */
-	uint64_t n = t->arena->buried < EXEC_TOMBSTONES ? t->arena->buried : EXEC_TOMBSTONES;
-	for (uint64_t i = 0; i < n; i++)
+	for (uint64_t i = 0, n = tombstones_written(t->arena); i < n; i++)
 		if (memcmp(t->arena->tombstones[i], id, EXEC_ID_SIZE) == 0)
 			return EXEC_GONE;
 	return EXEC_UNKNOWN;

@@ -12,6 +12,10 @@
 #include "proto/err.h"
 #include "proto/frame.h"
 
+/* What the arena holds and how: raised with every change to that (tests/agent/test_upgrade.py sees one),
+ * since an upgraded agent goes on with the rows as they lie. */
+#define EXEC_LAYOUT 1
+
 #define EXEC_ROWS 1024
 #define EXEC_ID_SIZE 16
 #define EXEC_TOMBSTONES 4096
@@ -37,6 +41,7 @@ struct exec_row {
 	bool attached; /* to a stream of the current connection */
 	bool drop_oldest, timed_out;
 	uint32_t timeout_ms, grace_ms;
+	uint64_t deadline; /* spawn deadline, timeout or grace, whichever runs: CLOCK_MONOTONIC; 0: none */
 	uint64_t started_real, started_mono;
 	struct exec_input in;
 	struct exec_output out[2]; /* stdout, stderr */
@@ -70,6 +75,16 @@ static inline uint8_t *exec_table_ring(const struct exec_table *t, int row, enum
 }
 
 int exec_table_init(struct exec_table *t, struct err *e);
+
+/* Names how this program lays the arena out: only an arena of the same layout may be adopted. */
+uint64_t exec_table_layout(void);
+
+/* Maps the arena of an earlier program, to be written or only to be looked at. Takes memfd if it succeeds.
+ * -errno with *e: it is not an arena of this size, sealed. What the rows hold is not looked at. */
+int exec_table_adopt(struct exec_table *t, int memfd, bool writable, struct err *e);
+
+/* A copy of the rows and tombstones, without the rings, as a memfd of the same form; or -errno with *e. */
+int exec_table_snapshot(const struct exec_table *t, struct err *e);
 void exec_table_finish(struct exec_table *t);
 
 /* The lowest free row, zeroed with fds at -1 and the id set; -1 if all are in use. Low rows are reused first:

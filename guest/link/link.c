@@ -238,7 +238,7 @@ bool link_turn(struct link *l)
 		struct conn *c = &l->conns[i];
 		if (c->state == CONN_CLOSED)
 			continue;
-		bool more = receive(l, c), was_full = sendq_room(&c->out) < ROOM_TO_SERVE;
+		bool more = !l->paused && receive(l, c), was_full = sendq_room(&c->out) < ROOM_TO_SERVE;
 		if (c->state != CONN_CLOSED)
 			transmit(l, c);
 		/* Room that has come back lets frames in that were read before: no event will announce them.

@@ -23,6 +23,7 @@ struct link {
 
 	struct conn conns[LINK_CONNS];
 	struct conn *main; /* the one with the highest epoch, or NULL */
+	bool paused;       /* reads nothing, so that nothing new begins */
 	uint64_t epoch;
 	struct streams streams;
 	uint32_t configure_waiters[LINK_CONFIGURE_WAITERS]; /* streams of main; 0: free */

@@ -92,10 +92,31 @@ static void try_to_listen(struct timer *t)
 	}
 }
 
-void listener_start(struct listener *l)
+static void start(struct listener *l, int fd)
 {
 	l->source = (struct source){-1, on_connection};
-	l->fd = -1;
+	l->fd = fd;
 	timer_init(&l->retry, try_to_listen);
+	try_to_listen(&l->retry);
+}
+
+void listener_start(struct listener *l)
+{
+	start(l, -1);
+}
+
+void listener_adopt(struct listener *l, int fd)
+{
+	start(l, fd);
+}
+
+void listener_pause(struct listener *l)
+{
+	timer_clear(&l->retry);
+	loop_remove(l->loop, &l->source);
+}
+
+void listener_resume(struct listener *l)
+{
 	try_to_listen(&l->retry);
 }

@@ -23,3 +23,10 @@ struct listener {
 int listener_parse(struct listener *l, const char *where, struct err *e);
 
 void listener_start(struct listener *l);
+
+/* Goes on with a socket that listens already; takes fd. */
+void listener_adopt(struct listener *l, int fd);
+
+/* Leaves connections in the backlog, until it is resumed. */
+void listener_pause(struct listener *l);
+void listener_resume(struct listener *l);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,6 +81,19 @@ static int hands_over_and_fails(void *arg, int fds[WORKER_FDS], struct err *e)
 {
 	hands_over(arg, fds, e);
 	return err_set(e, "mount", EIO, "too late");
+}
+
+/* Offers an end of a socket pair, waits for a byte from the other side, and says what it was. */
+static int offers(void *arg, int fds[WORKER_FDS], struct err *e)
+{
+	(void)arg;
+	(void)fds;
+	int pair[2];
+	uint8_t byte;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return -errno;
+	worker_offer((const int[WORKER_FDS]){-1, pair[1], -1, -1});
+	return read(pair[0], &byte, 1) == 1 ? err_set(e, "offer", byte, "the answer") : -EIO;
 }
 
 static int dies(void *arg, int fds[WORKER_FDS], struct err *e)
@@ -171,6 +185,32 @@ static void no_room_for_them_is_an_error(void **state)
 	loop_finish(&loop);
 }
 
+static void answer(struct worker *w, int fds[WORKER_FDS])
+{
+	assert_ptr_equal(w, &worker);
+	assert_true(worker_running(w) && !workers_stand_alone());
+	assert_true(fds[0] < 0 && fds[2] < 0 && fds[3] < 0);
+	uint32_t pids[2];
+	assert_int_equal(workers_list(pids, 2), 1);
+	assert_int_equal(pids[0], w->pid);
+	assert_int_equal(write(fds[1], "\x07", 1), 1);
+	close(fds[1]);
+}
+
+static void an_offer_does_not_end_it(void **state)
+{
+	(void)state;
+	assert_true(workers_stand_alone());
+	start(offers, NULL, NULL, 0, 5000);
+	worker.offered = answer;
+	while (result == 1)
+		loop_turn(&loop, 0);
+	reap();
+	loop_finish(&loop);
+	assert_int_equal(result, -7);
+	assert_string_equal(error.stage, "offer");
+}
+
 static void its_death_is_noticed(void **state)
 {
 	(void)state;
@@ -247,6 +287,7 @@ int main(void)
 		cmocka_unit_test(its_descriptors_come_along_in_their_places),
 		cmocka_unit_test(a_failure_brings_none),
 		cmocka_unit_test(no_room_for_them_is_an_error),
+		cmocka_unit_test(an_offer_does_not_end_it),
 		cmocka_unit_test(its_death_is_noticed),
 		cmocka_unit_test(its_deadline_is_kept),
 		cmocka_unit_test(without_a_deadline_it_is_waited_for),

@@ -1,9 +1,12 @@
 /* Rows, ids and tombstones. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -132,13 +135,64 @@ static void rings_give_their_memory_back(void **state)
 	assert_int_equal(exec_table_ring(&t, 99, CHANNEL_STDERR)[0], 0);
 }
 
+static void another_program_finds_it_as_it_was(void **state)
+{
+	(void)state;
+	struct exec_table other;
+	struct err e;
+	int row, a = take(1), b = take(2);
+	exec_table_ring(&t, b, CHANNEL_STDOUT)[5] = 55;
+	exec_table_bury(&t, id_of(9));
+	assert_int_equal(exec_table_adopt(&other, dup(t.memfd), true, &e), 0);
+	assert_int_equal(exec_table_find(&other, id_of(2), &row), EXEC_LIVE);
+	assert_int_equal(row, b);
+	assert_int_equal(exec_table_ring(&other, b, CHANNEL_STDOUT)[5], 55);
+	assert_int_equal(exec_table_find(&other, id_of(9), &row), EXEC_GONE);
+	exec_table_row(&other, a)->state = EXEC_FREE;
+	assert_int_equal(exec_table_row(&t, a)->state, EXEC_FREE); /* the same memory */
+	exec_table_finish(&other);
+
+	int no_arena = memfd_create("x", MFD_CLOEXEC);
+	assert_int_equal(exec_table_adopt(&other, no_arena, true, &e), -EINVAL);
+	assert_int_equal(ftruncate(no_arena, sizeof *t.arena), 0);
+	assert_int_equal(exec_table_adopt(&other, no_arena, true, &e), -EINVAL); /* not sealed */
+	close(no_arena);
+	assert_int_equal(exec_table_adopt(&other, -1, true, &e), -EINVAL);
+}
+
+static void a_snapshot_stays_as_it_was(void **state)
+{
+	(void)state;
+	struct exec_table copy;
+	struct err e;
+	int row, rows[] = {take(1), take(2), take(3)};
+	exec_table_release(&t, rows[1]);
+	exec_table_bury(&t, id_of(7));
+	long before = blocks();
+	int fd = exec_table_snapshot(&t, &e);
+	assert_int_equal(exec_table_adopt(&copy, fd, false, &e), 0);
+	assert_int_equal(blocks(), before); /* looking at it has made nothing of it */
+	exec_table_row(&t, rows[0])->pid = 99;
+	exec_table_release(&t, rows[2]);
+	assert_int_equal(exec_table_row(&copy, rows[0])->pid, 0);
+	assert_int_equal(exec_table_find(&copy, id_of(3), &row), EXEC_LIVE);
+	assert_int_equal(exec_table_find(&copy, id_of(2), &row), EXEC_UNKNOWN);
+	assert_int_equal(exec_table_find(&copy, id_of(7), &row), EXEC_GONE);
+	exec_table_finish(&copy);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(rows_are_taken_from_below),     TEST(a_fresh_row_is_clean),
-		TEST(finds_the_living_and_the_dead), TEST(the_oldest_tombstones_give_way),
-		TEST(walks_the_rows_in_use),         TEST(rings_give_their_memory_back),
+		TEST(rows_are_taken_from_below),
+		TEST(a_fresh_row_is_clean),
+		TEST(finds_the_living_and_the_dead),
+		TEST(the_oldest_tombstones_give_way),
+		TEST(walks_the_rows_in_use),
+		TEST(rings_give_their_memory_back),
+		TEST(another_program_finds_it_as_it_was),
+		TEST(a_snapshot_stays_as_it_was),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
