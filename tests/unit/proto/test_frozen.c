@@ -11,6 +11,7 @@
 
 #include "proto/bulk.pb-c.h"
 #include "proto/frame.h"
+#include "proto/handover.pb-c.h"
 #include "proto/tenon.pb-c.h"
 #include "proto/vmm.pb-c.h"
 
@@ -63,7 +64,7 @@ static const ProtobufCMessageDescriptor *const roots[] = {
 	&tenon__hello__descriptor,         &tenon__error__descriptor,      &tenon__request__descriptor,
 	&tenon__response__descriptor,      &tenon__event__descriptor,      &tenon__bulk_request__descriptor,
 	&tenon__bulk_response__descriptor, &tenon__bulk_event__descriptor, &tenon__vmm_request__descriptor,
-	&tenon__vmm_response__descriptor,
+	&tenon__vmm_response__descriptor,  &tenon__handover__descriptor,
 };
 
 #define TYPES_MAX 256
