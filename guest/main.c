@@ -1,10 +1,13 @@
 /* tenon-init: PID 1 of a micro-VM, or the same agent beside others on a plain host. Wiring only. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/boot/doorbell.h"
@@ -15,6 +18,8 @@
 #include "guest/link/listener.h"
 #include "guest/log.h"
 #include "guest/reaper.h"
+#include "guest/upgrade/restore.h"
+#include "guest/upgrade/upgrade.h"
 
 #define FILES_WANTED 16384    /* 4 descriptors for each of 1,024 executions, their cgroups, and some */
 #define CHILD_FILES_SOFT 1024 /* what programs have come to expect; select(2) breaks above */
@@ -31,6 +36,7 @@ static struct agent {
 	struct link link;
 	struct listener listener;
 	struct doorbell doorbell;
+	struct upgrade upgrade;
 	bool own_machine; /* we are PID 1 */
 } agent;
 
@@ -50,6 +56,12 @@ static void on_listening(struct listener *l)
 static void on_configured(struct box *b, const struct fault *f)
 {
 	link_configured(&container_of(b, struct agent, box)->link, f);
+}
+
+static void on_offered(struct worker *w, int fds[WORKER_FDS])
+{
+	(void)w;
+	upgrade_begin(&agent.upgrade, fds[0], fds[1]);
 }
 
 static bool host_waits(struct power *p)
@@ -85,17 +97,49 @@ static void start_machine(struct agent *a)
 	a->identity.times.mounted_ns = identity_now();
 }
 
-static int start(struct agent *a, const char *listen_on, struct err *e)
+/* What the program before us left cannot be understood, although it had been tested: this is a new boot then.
+ */
+static void start_over(struct agent *a, const struct err *e)
 {
+	log_line("upgrade: %s; starting over", e->msg);
+	syscall(SYS_close_range, 3, ~0U, 0);
+	if (a->own_machine)
+		kill(-1, SIGKILL);
+}
+
+static void restore(struct agent *a, const Tenon__Handover *h)
+{
+	log_line("upgrade: %s goes on", AGENT_VERSION);
+	restore_cgroups(&a->execs.cgroups, h);
+	if (restore_execs(&a->execs, h))
+		restore_identity(&a->identity, h);
+	restore_box(&a->box, h);
+	restore_workers(h);
+	a->link.epoch = h->host_epoch;
+	a->execs.base.nofile = (struct rlimit){h->nofile_soft, h->nofile_hard};
+	if (h->listener_fd > 0)
+		listener_adopt(&a->listener, (int)h->listener_fd);
+	else
+		listener_start(&a->listener);
+	reaper_run(&a->reaper); /* who ended meanwhile */
+}
+
+/* left: the handover's descriptor, or -1. */
+static int start(struct agent *a, const char *listen_on, int left, struct err *e)
+{
+	void *memory = NULL;
+	const Tenon__Handover *h = left >= 0 ? handover_read(left, &memory, e) : NULL;
 	umask(022);
 	cgroup_pool_init_none(&a->execs.cgroups);
 	a->execs.base = (struct spawn_base){.ns_fd = -1};
-	if (a->own_machine) {
+	if (!a->own_machine || left >= 0) /* else there is nothing to write to yet */
+		log_init(a->own_machine);
+	if (left >= 0 && !h)
+		start_over(a, e);
+	if (a->own_machine && !h)
 		start_machine(a);
-	} else {
-		log_init(0);
+	else if (!a->own_machine)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-	}
 	set_limits(a);
 
 	int r = listener_parse(&a->listener, listen_on, e);
@@ -112,10 +156,19 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 				  .execs = &a->execs,
 				  .own_machine = a->own_machine,
 				  .host_waits = host_waits};
+	a->upgrade = (struct upgrade){.loop = &a->loop,
+				      .identity = &a->identity,
+				      .execs = &a->execs,
+				      .box = &a->box,
+				      .power = &a->power,
+				      .link = &a->link,
+				      .listener = &a->listener,
+				      .listen_on = listen_on};
 	a->bulk.loop = &a->loop;
+	a->bulk.offered = on_offered;
 	a->bulk.context = (struct bulk_context){
 		.execs = &a->execs, .identity = &a->identity, .upper_fd = -1, .own_machine = a->own_machine};
-	a->reaper = (struct reaper){.execs = &a->execs, .power = &a->power};
+	a->reaper = (struct reaper){.execs = &a->execs, .power = &a->power, .upgrade = &a->upgrade};
 	a->link.loop = &a->loop;
 	a->link.identity = &a->identity;
 	a->link.execs = &a->execs;
@@ -129,6 +182,7 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 
 	power_init(&a->power);
 	bulk_pool_init(&a->bulk);
+	upgrade_init(&a->upgrade);
 	r = execs_init(&a->execs, &a->loop, &a->link.streams.watch, e);
 	if (r == 0)
 		r = box_init(&a->box, e);
@@ -136,8 +190,14 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 		r = link_init(&a->link, e);
 	if (r == 0)
 		r = reaper_init(&a->reaper, &a->loop, e);
-	if (r == 0)
+	if (r == 0 && h)
+		restore(a, h);
+	else if (r == 0)
 		listener_start(&a->listener);
+	if (h)
+		close(left);
+	if (memory)
+		munmap(memory, HANDOVER_MEMORY);
 	return r;
 }
 
@@ -147,6 +207,7 @@ static void serve(struct agent *a)
 	while (a->own_machine || a->power.stage != POWER_OFF) {
 		loop_turn(&a->loop, busy);
 		busy = link_turn(&a->link);
+		busy |= upgrade_turn(&a->upgrade); /* when the link has sent what it can */
 	}
 }
 
@@ -156,7 +217,10 @@ static const char *parse_arguments(int argc, char **argv)
 		puts(AGENT_VERSION);
 		exit(0);
 	}
-	if (argc == 3 && strcmp(argv[1], "--listen") == 0)
+	if (argc == 3 && strcmp(argv[1], "--self-test") == 0)
+		exit(restore_self_test(restore_find(argc, argv, "--self-test")));
+	bool upgraded = argc == 5 && restore_find(argc, argv, "--upgraded") >= 0;
+	if ((argc == 3 || upgraded) && strcmp(argv[1], "--listen") == 0)
 		return argv[2];
 	fputs("usage: tenon-init --listen unix:PATH|vsock:PORT\n       tenon-init --version\n", stderr);
 	exit(2);
@@ -166,11 +230,12 @@ int main(int argc, char **argv)
 {
 	struct agent *a = &agent;
 	struct err e = {.msg = ""};
+	prctl(PR_SET_NAME, "tenon-init"); /* after an upgrade it is the number of a descriptor */
 	identity_init(&a->identity);
 	a->own_machine = getpid() == 1;
 	/* PID 1's arguments are what the kernel did not understand of its command line: none of ours. */
 	const char *listen_on = a->own_machine ? "vsock:1000" : parse_arguments(argc, argv);
-	if (start(a, listen_on, &e) == 0)
+	if (start(a, listen_on, restore_find(argc, argv, "--upgraded"), &e) == 0)
 		serve(a);
 	else
 		log_line("cannot start: %s", e.msg);

@@ -18,8 +18,8 @@ void reaper_run(struct reaper *r)
 		r->power->childless = pid < 0 && errno == ECHILD;
 		if (pid <= 0)
 			return;
-		if (!execs_reaped(r->execs, pid, status, &ru))
-			worker_reaped(pid);
+		if (!execs_reaped(r->execs, pid, status, &ru) && !worker_reaped(pid))
+			upgrade_reaped(r->upgrade, pid, status);
 	}
 }
 

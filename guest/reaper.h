@@ -4,6 +4,7 @@
 #include "guest/exec/exec.h"
 #include "guest/loop.h"
 #include "guest/power/power.h"
+#include "guest/upgrade/upgrade.h"
 #include "guest/worker.h"
 
 struct reaper {
@@ -11,6 +12,7 @@ struct reaper {
 	int fd;
 	struct execs *execs;
 	struct power *power;
+	struct upgrade *upgrade;
 };
 
 /* Blocks every signal of this process and resets their dispositions: children then inherit defaults, and a

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 
+#include "guest/upgrade/receive.h"
+
 static bulk_op *const ops[] = {
-	NULL,
+	[TENON__BULK_REQUEST__OP_UPGRADE] = upgrade_receive,
 };
 
 static bulk_op *find(const Tenon__BulkRequest *req)

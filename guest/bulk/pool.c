@@ -39,8 +39,11 @@ static void ended(struct worker *w, int r, const struct err *e, int fds[WORKER_F
 
 void bulk_pool_init(struct bulk_pool *p)
 {
-	for (int i = 0; i < BULK_MAX; i++)
+	for (int i = 0; i < BULK_MAX; i++) {
 		worker_init(&p->workers[i], p->loop, ended);
+		p->workers[i].offered = p->offered;
+		p->workers[i].stands_alone = true;
+	}
 }
 
 static struct worker *find_free(struct bulk_pool *p)

@@ -8,7 +8,8 @@
 
 struct bulk_pool {
 	struct loop *loop;
-	struct bulk_context context; /* what each gets */
+	struct bulk_context context;                            /* what each gets */
+	void (*offered)(struct worker *w, int fds[WORKER_FDS]); /* upgrade_receive's word */
 	struct worker workers[BULK_MAX];
 };
 
