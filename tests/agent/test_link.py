@@ -299,14 +299,15 @@ def test_random_bytes_after_hello(agent):
 
 def test_shutdown(own_agent):
     conn = own_agent.configured()
-    x = conn.started(conn.start("sh", "-c", "trap 'echo down; exit 4' TERM; while :; do sleep 0.05; done"))
-    y = conn.started(conn.start("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"))
+    x = conn.start("sh", "-c", "trap 'echo down; exit 4' TERM; echo up; while :; do sleep 0.05; done")
+    y = conn.start("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    conn.wait(lambda: x.stdout and y.stdout)
     conn.call(shutdown=pb.Shutdown(grace_ms=500))
     with pytest.raises(wire.WireError) as e:
         conn.run("true")
     assert code_of(e) == "CODE_SHUTTING_DOWN"
     conn.finish(x), conn.finish(y)
-    assert x.stdout == b"down\n" and x.exit.code == 4 and y.exit.signal == signal.SIGKILL
+    assert x.stdout == b"up\ndown\n" and x.exit.code == 4 and y.exit.signal == signal.SIGKILL
     conn.ack(x), conn.ack(y)
     assert own_agent.process.wait(10) == 0
 
