@@ -2,8 +2,14 @@
 
 #include <errno.h>
 
+#include "guest/metrics/metrics.h"
+#include "guest/metrics/processes.h"
+#include "guest/net/port.h"
+
 static bulk_op *const ops[] = {
-	NULL,
+	[TENON__BULK_REQUEST__OP_CONNECT] = port_connect,
+	[TENON__BULK_REQUEST__OP_METRICS] = metrics_get,
+	[TENON__BULK_REQUEST__OP_PROCESSES] = processes_list,
 };
 
 static bulk_op *find(const Tenon__BulkRequest *req)

@@ -8,6 +8,7 @@
 #include "proto/err.h"
 
 #define CGROUP_POOL 1024
+#define CGROUP_BOX "/box" /* the pool's directory, in the hierarchy of an agent with a machine of its own */
 
 struct cgroup_entry {
 	int dir;                                            /* of the cgroup; -1: not made */
@@ -30,6 +31,12 @@ int cgroup_take(struct cgroup_pool *p);
 void cgroup_give_back(struct cgroup_pool *p, int cg);
 
 int cgroup_dir(const struct cgroup_pool *p, int cg); /* for CLONE_INTO_CGROUP; -1 for cg -1 */
+
+/* The pool's directory's entry for cg, anew and only to look below. -1 if there is none. */
+int cgroup_open(const struct cgroup_pool *p, int cg);
+
+/* The one that a process is in, itself or somewhere below, by its /proc/PID/cgroup; -1: in none. Pure. */
+int cgroup_parse(const char *text);
 
 /* SIGKILL to all in it by cgroup.kill, which nothing escapes; another signal to each process listed. -errno;
  * -ESRCH for cg -1. */

@@ -1,0 +1,6 @@
+/* ListProcesses. */
+#pragma once
+
+#include "guest/bulk/bulk.h"
+
+bulk_op processes_list;
