@@ -23,14 +23,21 @@ void cgroup_pool_init_none(struct cgroup_pool *p)
 }
 
 #define ENTRY "e" /* and its number: the name of each */
+#define NAME_SIZE 16
+
+static void put_name(char name[NAME_SIZE], int cg)
+{
+	snprintf(name, NAME_SIZE, ENTRY "%d", cg);
+}
 
 static bool make(struct cgroup_pool *p, int cg)
 {
-	char name[16];
-	snprintf(name, sizeof name, ENTRY "%d", cg);
+	char name[NAME_SIZE];
+	put_name(name, cg);
 	if (mkdirat(p->root, name, 0755) < 0 && errno != EEXIST)
 		return false;
-	p->entries[cg].dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	p->entries[cg] =
+		(struct cgroup_entry){.dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 	return p->entries[cg].dir >= 0;
 }
 
@@ -56,6 +63,15 @@ static bool is_empty(const struct cgroup_entry *c)
 	       scan_value(text, "populated ", 1) == 0;
 }
 
+/* Nobody is in it: what it has counted so far is its past. */
+static void settle(struct cgroup_pool *p, int cg)
+{
+	cgroup_oom_killed(p, cg);
+	usage_read(p->entries[cg].dir, &p->entries[cg].base);
+	p->entries[cg].used = true;
+	p->entries[cg].use = CGROUP_IDLE;
+}
+
 int cgroup_take(struct cgroup_pool *p)
 {
 	if (p->root < 0)
@@ -67,7 +83,7 @@ int cgroup_take(struct cgroup_pool *p)
 		if (c->dir < 0 && !make(p, i))
 			return -1;
 		if (c->use == CGROUP_LEFT)
-			cgroup_oom_killed(p, i); /* what was left has counted on */
+			settle(p, i);
 		c->use = CGROUP_BUSY;
 		return i;
 	}
@@ -78,8 +94,32 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 {
 	if (cg < 0)
 		return;
-	struct cgroup_entry *c = &p->entries[cg];
-	c->use = is_empty(c) ? CGROUP_IDLE : CGROUP_LEFT;
+	if (is_empty(&p->entries[cg]))
+		settle(p, cg);
+	else
+		p->entries[cg].use = CGROUP_LEFT;
+}
+
+bool cgroup_renew(struct cgroup_pool *p)
+{
+	for (int i = 0; i < CGROUP_POOL; i++) {
+		struct cgroup_entry *c = &p->entries[i];
+		if (c->use == CGROUP_LEFT && is_empty(c))
+			settle(p, i);
+		if (c->use != CGROUP_IDLE || !c->used)
+			continue;
+		char name[NAME_SIZE];
+		put_name(name, i);
+		c->used = false; /* or somebody in the box keeps a cgroup of his own in it: it serves on as it
+				    is */
+		if (unlinkat(p->root, name, AT_REMOVEDIR) < 0)
+			continue;
+		close_fd(&c->dir);
+		if (i < MADE_AT_START)
+			make(p, i);
+		return true;
+	}
+	return false;
 }
 
 int cgroup_dir(const struct cgroup_pool *p, int cg)
@@ -89,8 +129,8 @@ int cgroup_dir(const struct cgroup_pool *p, int cg)
 
 int cgroup_open(const struct cgroup_pool *p, int cg)
 {
-	char name[16];
-	snprintf(name, sizeof name, ENTRY "%d", cg);
+	char name[NAME_SIZE];
+	put_name(name, cg);
 	return p->root < 0 ? -1 : openat(p->root, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 

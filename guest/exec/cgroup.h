@@ -1,10 +1,12 @@
-/* The cgroups that executions are born into: made beforehand, given out, taken back when empty. Absent (a
- * plain host, a kernel without cgroup2) every call is harmless and executions have none. */
+/* The cgroups that executions are born into: made beforehand, given out, taken back when empty, and
+ * made anew when there is time for it. Absent (a plain host, a kernel without cgroup2) every call is harmless
+ * and executions have none. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "guest/exec/usage.h"
 #include "proto/err.h"
 
 #define CGROUP_POOL 1024
@@ -13,6 +15,8 @@
 struct cgroup_entry {
 	int dir;                                            /* of the cgroup; -1: not made */
 	uint64_t oom_kills;                                 /* as last looked at */
+	bool used;                                          /* it has been an execution's */
+	struct usage base;                                  /* what those before have used of it */
 	enum { CGROUP_IDLE, CGROUP_BUSY, CGROUP_LEFT } use; /* LEFT: given back with processes still in it */
 };
 
@@ -29,6 +33,10 @@ void cgroup_pool_init_none(struct cgroup_pool *p);
 /* An empty cgroup, made if need be; -1 if there is none to be had. */
 int cgroup_take(struct cgroup_pool *p);
 void cgroup_give_back(struct cgroup_pool *p, int cg);
+
+/* Makes anew one that was used and is free again, so that its next user's peak of memory is his own. False if
+ * there is none. It takes as long as starting a process does. */
+bool cgroup_renew(struct cgroup_pool *p);
 
 int cgroup_dir(const struct cgroup_pool *p, int cg); /* for CLONE_INTO_CGROUP; -1 for cg -1 */
 

@@ -11,7 +11,6 @@
 #include "guest/metrics/meminfo.h"
 #include "guest/metrics/netdev.h"
 #include "guest/metrics/pressure.h"
-#include "guest/metrics/usage.h"
 #include "guest/scan.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
@@ -152,6 +151,22 @@ static void take_agent(struct snapshot *s, const struct bulk_context *ctx)
 	census_drop(&c);
 }
 
+static void take_exec(Tenon__ExecUse *u, const struct row_view *v, int dir)
+{
+	struct usage now;
+	usage_read(dir, &now);
+	const struct usage own = usage_since(&v->used_before, &now);
+	u->user_us = own.user_us;
+	u->system_us = own.system_us;
+	u->throttled_us = own.throttled_us;
+	u->read_bytes = own.read_bytes;
+	u->written_bytes = own.written_bytes;
+	u->oom_kills = own.oom_kills;
+	u->memory_peak_bytes = own.memory_peak;
+	u->memory_bytes = usage_read_number(dir, "memory.current");
+	u->processes = scan_u32(usage_read_number(dir, "pids.current"));
+}
+
 static void take_execs(struct snapshot *s, const struct bulk_context *ctx, const ProtobufCBinaryData *only)
 {
 	Tenon__Metrics *m = &s->metrics;
@@ -166,14 +181,17 @@ static void take_execs(struct snapshot *s, const struct bulk_context *ctx, const
 		u->id = (ProtobufCBinaryData){EXEC_ID_SIZE, (uint8_t *)v->id};
 		_cleanup_close_ int dir = v->cgroup < 0 ? -1 : cgroup_open(&ctx->execs->cgroups, v->cgroup);
 		if (dir >= 0)
-			usage_read(dir, u, s->text, sizeof s->text);
+			take_exec(u, v, dir);
 		/* Its cgroup may be another execution's by now. */
 		if (rows_stand(table, v))
 			s->exec_pointers[m->n_execs++] = u;
 	}
 	m->execs = s->exec_pointers;
-	if (ctx->execs->cgroups.root >= 0)
-		m->oom_kills = usage_oom_kills(ctx->execs->cgroups.root, s->text, sizeof s->text);
+	if (ctx->execs->cgroups.root >= 0) {
+		struct usage all;
+		usage_read(ctx->execs->cgroups.root, &all);
+		m->oom_kills = all.oom_kills;
+	}
 }
 
 int metrics_get(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx,

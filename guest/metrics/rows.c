@@ -14,10 +14,12 @@ static bool look(const struct exec_table *t, int row, struct row_view *v)
 	enum exec_state state = *(const volatile enum exec_state *)&r->state;
 	bool used = *(const volatile uint64_t *)&t->arena->used[row / 64] >> row % 64 & 1;
 	atomic_thread_fence(memory_order_acquire);
+	memset(v, 0, sizeof *v); /* padding too: views are compared whole */
 	memcpy(v->id, r->id, EXEC_ID_SIZE);
 	v->row = row;
 	v->cgroup = r->cgroup;
 	v->session = r->session;
+	v->used_before = r->used_before;
 	atomic_thread_fence(memory_order_acquire);
 	return used && state != EXEC_FREE && state != EXEC_ABORTED && v->cgroup >= -1 &&
 	       v->cgroup < CGROUP_POOL;
@@ -34,8 +36,6 @@ static bool copy(const struct exec_table *t, int row, struct row_view *v)
 	}
 	return false;
 }
-
-_Static_assert(sizeof(struct row_view) == EXEC_ID_SIZE + 3 * sizeof(int), "views are compared whole");
 
 static int compare(const void *a, const void *b)
 {

@@ -7,6 +7,7 @@ struct row_view {
 	uint8_t id[EXEC_ID_SIZE];
 	int row, cgroup; /* -1: none */
 	pid_t session;
+	struct usage used_before;
 };
 
 /* Those that started and are not over, in the order of their ids: how many. A row that changes too fast is

@@ -78,18 +78,37 @@ def test_memory_of_one(bulk, conn):
     finish(conn, small)
 
 
-def test_each_begins_at_zero(bulk, conn):
-    """Cgroups are used again; what one execution used is not the next one's."""
-    for _ in range(12):
-        x = conn.start("sh", "-c", "head -c 20000000 /dev/zero | tail -c 20000000 >/dev/null; echo; sleep 60")
-        conn.wait(lambda: x.stdout)
-        u = use(bulk, x)
+def start_small(bulk, conn):
+    x = conn.started(conn.start("sleep", "60"))
+    return x, use(bulk, x)
+
+
+def small_after_quiet(bulk, conn):
+    """Cgroups that were used are made anew when nothing has ended for a while."""
+    for _ in range(20):
+        conn.settle(0.5)
+        x, u = start_small(bulk, conn)
         forget(conn, x)
-        y = conn.started(conn.start("sleep", "60"))
-        v = use(bulk, y)
+        if u.memory_peak_bytes:
+            return u
+    raise AssertionError("they were not made anew")
+
+
+def test_each_begins_at_zero(bulk, conn):
+    """What one execution used is not the next one's, which gets the same cgroup."""
+    assert small_after_quiet(bulk, conn).memory_peak_bytes < 8 * MB
+    for size in (12_000_000, 24_000_000):
+        x = conn.start("sh", "-c", f"head -c {size} /dev/zero | tail -c {size} >/dev/null; echo; sleep 60")
+        conn.wait(lambda: x.stdout)
+        much = use(bulk, x)
+        assert size < much.memory_peak_bytes < size + 8 * MB
+        forget(conn, x)
+        y, little = start_small(bulk, conn)
+        assert little.user_us + little.system_us < (much.user_us + much.system_us) / 2
+        assert little.memory_peak_bytes == 0  # the other's is there, and that is not told
         forget(conn, y)
-        assert v.memory_peak_bytes < 10 * MB < u.memory_peak_bytes
-        assert v.user_us + v.system_us < u.user_us + u.system_us
+    u = small_after_quiet(bulk, conn)
+    assert u.memory_peak_bytes < 8 * MB and u.user_us + u.system_us < (much.user_us + much.system_us) / 2
 
 
 def test_processors_processes_and_disks_of_one(bulk, conn):
