@@ -15,10 +15,6 @@
 #include "proto/cleanup.h"
 #include "proto/clock.h"
 
-/* With 1,024 executions the answer stays below its 256 KiB: 122 + 21 + 44 KiB, if every counter is at its
- * widest. */
-#define DISKS_MAX 256
-#define NETWORKS_MAX 512
 #define TEXT_SIZE (256 * 1024)
 
 /* The answer and what it points to. */
@@ -30,8 +26,8 @@ struct snapshot {
 	uint32_t load[LOADAVG_TERMS];
 	Tenon__FilesystemUse root;
 	Tenon__AgentUse agent;
-	Tenon__DiskUse disks[DISKS_MAX], *disk_pointers[DISKS_MAX];
-	Tenon__NetworkUse networks[NETWORKS_MAX], *network_pointers[NETWORKS_MAX];
+	Tenon__DiskUse disks[METRICS_DISKS], *disk_pointers[METRICS_DISKS];
+	Tenon__NetworkUse networks[METRICS_NETWORKS], *network_pointers[METRICS_NETWORKS];
 	Tenon__ExecUse execs[EXEC_ROWS], *exec_pointers[EXEC_ROWS];
 	struct row_view views[EXEC_ROWS];
 	char text[TEXT_SIZE], disk_text[TEXT_SIZE], network_text[TEXT_SIZE];
@@ -87,7 +83,7 @@ static void take_disks(struct snapshot *s, const struct bulk_context *ctx)
 		Tenon__DiskUse d = TENON__DISK_USE__INIT;
 		if (!diskstats_next(&p, &disk, &d))
 			break;
-		if (m->n_disks == DISKS_MAX) {
+		if (m->n_disks == METRICS_DISKS) {
 			cut = true;
 			break;
 		}
@@ -108,7 +104,7 @@ static void take_networks(struct snapshot *s, const struct bulk_context *ctx)
 		Tenon__NetworkUse u = TENON__NETWORK_USE__INIT;
 		if (!netdev_next(&p, &u))
 			break;
-		if (m->n_networks == NETWORKS_MAX) {
+		if (m->n_networks == METRICS_NETWORKS) {
 			cut = true;
 			break;
 		}

@@ -11,11 +11,8 @@
 #include "proto/cleanup.h"
 #include "proto/clock.h"
 
-#define COMMAND_MAX 4096
-#define NAME_MAX_COMM 64 /* four times what Linux allows */
-#define TEXT_SIZE 8192   /* a path in "cgroup" has 4,096 bytes at most, "status" names its user early */
-#define PACKED_MAX (COMMAND_MAX + 512)        /* of one process in an EVENT */
-#define BATCH_MAX 512                         /* processes in one, if they are small */
+#define TEXT_SIZE 8192 /* a path in "cgroup" has 4,096 bytes at most, "status" names its user early */
+#define BATCH_MAX 512  /* processes in one, if they are small */
 #define BATCH_PACKED (FRAME_PAYLOAD_MAX - 16) /* what is around them */
 
 /* One EVENT in the making. */
@@ -101,8 +98,8 @@ static bool take_process(struct listing *l, pid_t pid, Tenon__ProcessInfo *p)
 	const struct row_view *x = execution(l, dir, pid);
 	if (x)
 		p->exec_id = (ProtobufCBinaryData){EXEC_ID_SIZE, (uint8_t *)x->id};
-	if (!take_bytes(l->batch, dir, "comm", NAME_MAX_COMM, &p->name) ||
-	    !take_bytes(l->batch, dir, "cmdline", COMMAND_MAX, &p->command))
+	if (!take_bytes(l->batch, dir, "comm", PROCESSES_NAME, &p->name) ||
+	    !take_bytes(l->batch, dir, "cmdline", PROCESSES_COMMAND, &p->command))
 		return false;
 	if (p->name.len > 0)
 		p->name.len--; /* its newline */
@@ -124,7 +121,7 @@ static int give_processes(struct listing *l)
 		}
 		b->pointers[b->n++] = p;
 		b->packed += tenon__process_info__get_packed_size(p) + 4; /* its key and length */
-		if (b->n == BATCH_MAX || b->packed + PACKED_MAX > BATCH_PACKED)
+		if (b->n == BATCH_MAX || b->packed + PROCESSES_PACKED > BATCH_PACKED)
 			r = flush(l);
 	}
 	if (r == 0 && b->n > 0)
