@@ -2,9 +2,15 @@
 
 #include <errno.h>
 
+#include "guest/metrics/metrics.h"
+#include "guest/metrics/processes.h"
+#include "guest/net/port.h"
 #include "guest/upgrade/receive.h"
 
 static bulk_op *const ops[] = {
+	[TENON__BULK_REQUEST__OP_CONNECT] = port_connect,
+	[TENON__BULK_REQUEST__OP_METRICS] = metrics_get,
+	[TENON__BULK_REQUEST__OP_PROCESSES] = processes_list,
 	[TENON__BULK_REQUEST__OP_UPGRADE] = upgrade_receive,
 };
 
