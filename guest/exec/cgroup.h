@@ -5,13 +5,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "proto/err.h"
+#include "guest/fault.h"
 
 #define CGROUP_POOL 1024
+
+/* In tenon.proto's terms; 0: none. */
+struct cgroup_limits {
+	uint64_t memory_max, memory_high;
+	uint32_t pids_max, cpu_quota_us, cpu_period_us, cpu_weight;
+};
 
 struct cgroup_entry {
 	int dir;                                            /* of the cgroup; -1: not made */
 	uint64_t oom_kills;                                 /* as last looked at */
+	bool limited;                                       /* not to be used again, but removed */
 	enum { CGROUP_IDLE, CGROUP_BUSY, CGROUP_LEFT } use; /* LEFT: given back with processes still in it */
 };
 
@@ -25,8 +32,11 @@ struct cgroup_pool {
 int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e);
 void cgroup_pool_init_none(struct cgroup_pool *p);
 
-/* An empty cgroup, made if need be; -1 if there is none to be had. */
-int cgroup_take(struct cgroup_pool *p);
+/* An empty cgroup with those limits in *cg, made if need be; -1 without limits if there is none to be had.
+ * Limits get a cgroup that nobody has used: lowering memory.max below what a former user has left cached
+ * would keep the agent waiting while the kernel reclaims it. -EOPNOTSUPP with *f naming the field if there is
+ * no cgroup or no controller for a limit, -errno if the kernel refuses it. */
+int cgroup_take(struct cgroup_pool *p, const struct cgroup_limits *limits, int *cg, struct fault *f);
 void cgroup_give_back(struct cgroup_pool *p, int cg);
 
 int cgroup_dir(const struct cgroup_pool *p, int cg); /* for CLONE_INTO_CGROUP; -1 for cg -1 */
