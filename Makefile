@@ -43,7 +43,7 @@ src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
 
 libs_proto := -lprotobuf-c
-libs_guest := $(libs_proto)
+libs_guest := $(libs_proto) build/static/lib/libseccomp.a
 libs_vmm := $(libs_proto) -ljansson
 libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
 libs_cli := -lcurl -ljansson -lnettle
@@ -71,9 +71,9 @@ cc_musl := musl-gcc
 flags_musl := -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-Ibuild/static/include -idirafter build/static/kernel-headers
 cc_san := $(CC)
-flags_san := -O1 $(sanitize)
+flags_san := -O1 $(sanitize) -idirafter build/static/include
 cc_fuzz := clang
-flags_fuzz := -O1 $(sanitize) -fsanitize=fuzzer-no-link
+flags_fuzz := -O1 $(sanitize) -fsanitize=fuzzer-no-link -idirafter build/static/include
 
 # $(1): variant. Objects mirror the tree; generated sources count as lying beside their .proto.
 define compile
@@ -133,7 +133,7 @@ build/static/done: rootfs/static-libs.sh
 	$(Q)rootfs/static-libs.sh
 	@touch $@
 
-$(patsubst %.c,build/musl/%.o,$(src_proto) $(src_guest)): | build/static/done
+$(foreach v,musl san fuzz,$(patsubst %.c,build/$(v)/%.o,$(src_proto) $(src_guest))): | build/static/done
 
 build/kernel/vmlinux: rootfs/kernel.sh
 	$(Q)rootfs/kernel.sh
@@ -176,7 +176,7 @@ build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(
 	$(call say,FUZZ)
 	@mkdir -p $(@D)
 	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
-		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) -o $@
+		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) -o $@
 
 # Bare guests that the end-to-end tests boot in the agent's place.
 guests := $(patsubst %.c,build/%,$(wildcard tests/e2e/guests/*.c))

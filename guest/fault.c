@@ -29,6 +29,15 @@ int fault_exhausted(struct fault *f, const char *field, const char *fmt, ...)
 	return r;
 }
 
+int fault_unsupported(struct fault *f, const char *field, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int r = fill(f, TENON__CODE__CODE_UNSUPPORTED, field, EOPNOTSUPP, fmt, ap);
+	va_end(ap);
+	return r;
+}
+
 int fault_code(struct fault *f, Tenon__Code code, const char *fmt, ...)
 {
 	va_list ap;

@@ -17,6 +17,8 @@ int fault_invalid(struct fault *f, const char *field, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int fault_exhausted(struct fault *f, const char *field, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+int fault_unsupported(struct fault *f, const char *field, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 int fault_code(struct fault *f, Tenon__Code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* FILE_FAILED: the step ("openat", "rename") failed with errnum on path, which must last until the fault is
  * told. */

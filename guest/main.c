@@ -141,6 +141,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	else if (!a->own_machine)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	set_limits(a);
+	confine_look(&a->execs.base.own);
 
 	int r = listener_parse(&a->listener, listen_on, e);
 	if (r == 0)

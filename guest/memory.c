@@ -1,21 +1,44 @@
 #include "guest/memory.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-void *memory_reserve(size_t size)
+#include "proto/cleanup.h"
+
+static void *map(size_t size, int flags, int fd)
 {
-	void *p =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
 	if (p == MAP_FAILED)
 		return NULL;
 	madvise(p, size, MADV_NOHUGEPAGE);
 	return p;
 }
 
+void *memory_reserve(size_t size)
+{
+	return map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+void *memory_reserve_shared(size_t size)
+{
+	/* Sealed in size: the box's root can open what we have mapped, and a shorter file would fault us. */
+	_cleanup_close_ int fd = memfd_create("shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return NULL;
+	return map(size, MAP_SHARED, fd);
+}
+
 void memory_trim(void *p, size_t keep, size_t size)
 {
 	madvise((uint8_t *)p + keep, size - keep, MADV_DONTNEED);
+}
+
+void memory_trim_shared(void *p, size_t keep, size_t size)
+{
+	madvise((uint8_t *)p + keep, size - keep, MADV_REMOVE);
 }
 
 void bump_init(struct bump *b, void *mem, size_t cap)

@@ -7,8 +7,12 @@
 /* Zeroed, page-aligned address space without huge pages, so that one byte costs one page. NULL if refused. */
 void *memory_reserve(size_t size);
 
+/* The same, but shared with forked children: what they write there is seen here. */
+void *memory_reserve_shared(size_t size);
+
 /* Gives back the pages of [p + keep, p + size); they read as zero afterwards. p and keep are page-aligned. */
 void memory_trim(void *p, size_t keep, size_t size);
+void memory_trim_shared(void *p, size_t keep, size_t size); /* of memory_reserve_shared */
 
 /* A bump allocator over a reserved block. It remembers an overflow, for callers in whose hands NULL means
  * something else. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 #include "proto/cleanup.h"
 
 #define MADE_AT_START 4
-#define CHUNKS_MAX 512 /* bound on one pass over cgroup.procs */
+#define CPU_PERIOD_US 100000 /* the kernel's default */
+#define CHUNKS_MAX 512       /* bound on one pass over cgroup.procs */
 
 void cgroup_pool_init_none(struct cgroup_pool *p)
 {
@@ -36,9 +38,22 @@ static bool make(struct cgroup_pool *p, int cg)
 	put_name(name, cg);
 	if (mkdirat(p->root, name, 0755) < 0 && errno != EEXIST)
 		return false;
-	p->entries[cg] =
-		(struct cgroup_entry){.dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-	return p->entries[cg].dir >= 0;
+	struct cgroup_entry *c = &p->entries[cg];
+	*c = (struct cgroup_entry){.dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	return c->dir >= 0;
+}
+
+/* Its limits, what it has counted and what it still has cached go with it. Fails while somebody in the box
+ * keeps a cgroup of his own in it. */
+static bool discard(struct cgroup_pool *p, int cg)
+{
+	char name[NAME_SIZE];
+	put_name(name, cg);
+	if (unlinkat(p->root, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return false;
+	close(p->entries[cg].dir);
+	p->entries[cg] = (struct cgroup_entry){.dir = -1};
+	return true;
 }
 
 int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
@@ -61,13 +76,17 @@ void cgroup_pool_adopt(struct cgroup_pool *p, int root)
 	p->root = root;
 }
 
-int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills)
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills, bool limited)
 {
 	if (cg < 0 || cg >= CGROUP_POOL)
 		return -EINVAL;
+	if (!make(p, cg))
+		return -errno;
 	p->entries[cg].use = use;
 	p->entries[cg].oom_kills = oom_kills;
-	return make(p, cg) ? 0 : -errno;
+	p->entries[cg].limited = limited;
+	p->entries[cg].used = true;
+	return 0;
 }
 
 static bool is_empty(const struct cgroup_entry *c)
@@ -86,13 +105,15 @@ static void settle(struct cgroup_pool *p, int cg)
 	p->entries[cg].use = CGROUP_IDLE;
 }
 
-int cgroup_take(struct cgroup_pool *p)
+/* Those to be limited come from the far end, where mostly none was made yet: the warm ones stay. */
+static int take(struct cgroup_pool *p, bool limited)
 {
-	if (p->root < 0)
-		return -1;
-	for (int i = 0; i < CGROUP_POOL; i++) {
+	for (int n = 0; n < CGROUP_POOL && p->root >= 0; n++) {
+		int i = limited ? CGROUP_POOL - 1 - n : n;
 		struct cgroup_entry *c = &p->entries[i];
 		if (c->use == CGROUP_BUSY || (c->use == CGROUP_LEFT && !is_empty(c)))
+			continue;
+		if (c->dir >= 0 && (limited || c->limited) && !discard(p, i))
 			continue;
 		if (c->dir < 0 && !make(p, i))
 			return -1;
@@ -108,32 +129,110 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 {
 	if (cg < 0)
 		return;
-	if (is_empty(&p->entries[cg]))
+	struct cgroup_entry *c = &p->entries[cg];
+	if (!is_empty(c) || (c->limited && !discard(p, cg)))
+		c->use = CGROUP_LEFT;
+	else if (c->dir >= 0)
 		settle(p, cg);
-	else
-		p->entries[cg].use = CGROUP_LEFT;
 }
 
 bool cgroup_renew(struct cgroup_pool *p)
 {
 	for (int i = 0; i < CGROUP_POOL; i++) {
 		struct cgroup_entry *c = &p->entries[i];
-		if (c->use == CGROUP_LEFT && is_empty(c))
+		if (c->use == CGROUP_LEFT && !c->limited && is_empty(c))
 			settle(p, i);
 		if (c->use != CGROUP_IDLE || !c->used)
 			continue;
-		char name[NAME_SIZE];
-		put_name(name, i);
 		c->used = false; /* or somebody in the box keeps a cgroup of his own in it: it serves on as it
 				    is */
-		if (unlinkat(p->root, name, AT_REMOVEDIR) < 0)
+		if (!discard(p, i))
 			continue;
-		close_fd(&c->dir);
 		if (i < MADE_AT_START)
 			make(p, i);
 		return true;
 	}
 	return false;
+}
+
+/* ---- limits ---- */
+
+#define SETTINGS_MAX 5
+
+/* What the controls of one cgroup are to hold. */
+struct settings {
+	int n;
+	struct setting {
+		const char *file, *field;
+		char value[32];
+	} list[SETTINGS_MAX];
+};
+
+static struct setting *add(struct settings *s, const char *file, const char *field)
+{
+	struct setting *x = &s->list[s->n++];
+	x->file = file;
+	x->field = field;
+	return x;
+}
+
+static void add_number(struct settings *s, const char *file, const char *field, uint64_t value)
+{
+	if (value == 0)
+		return;
+	struct setting *x = add(s, file, field);
+	snprintf(x->value, sizeof x->value, "%" PRIu64, value);
+}
+
+static void add_cpu(struct settings *s, uint32_t quota, uint32_t period)
+{
+	if (quota == 0 && period == 0)
+		return;
+	struct setting *x =
+		add(s, "cpu.max", quota ? "exec.resources.cpu_quota_us" : "exec.resources.cpu_period_us");
+	if (quota == 0)
+		snprintf(x->value, sizeof x->value, "max %" PRIu32, period);
+	else
+		snprintf(x->value, sizeof x->value, "%" PRIu32 " %" PRIu32, quota,
+			 period ? period : CPU_PERIOD_US);
+}
+
+static void list_settings(struct settings *s, const struct cgroup_limits *l)
+{
+	s->n = 0;
+	add_number(s, "memory.max", "exec.resources.memory_max", l->memory_max);
+	add_number(s, "memory.high", "exec.resources.memory_high", l->memory_high);
+	add_number(s, "pids.max", "exec.resources.pids_max", l->pids_max);
+	add_cpu(s, l->cpu_quota_us, l->cpu_period_us);
+	add_number(s, "cpu.weight", "exec.resources.cpu_weight", l->cpu_weight);
+}
+
+static int apply(int dir, const struct setting *s, struct fault *f)
+{
+	_cleanup_close_ int fd = openat(dir, s->file, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fault_unsupported(f, s->field, "the kernel has no %s", s->file);
+	if (write(fd, s->value, strlen(s->value)) >= 0)
+		return 0;
+	*f = (struct fault){.code = TENON__CODE__CODE_EXEC_FAILED, .field = s->field};
+	return err_sys(&f->err, "cgroup", errno, "\"%s\" to %s", s->value, s->file);
+}
+
+int cgroup_take(struct cgroup_pool *p, const struct cgroup_limits *limits, int *cg, struct fault *f)
+{
+	struct settings s;
+	int r = 0;
+	list_settings(&s, limits);
+	*cg = take(p, s.n > 0);
+	if (*cg < 0 && s.n > 0)
+		return fault_unsupported(f, s.list[0].field, "there is no cgroup to hold the limit");
+	for (int i = 0; i < s.n && r == 0; i++) {
+		p->entries[*cg].limited = true;
+		r = apply(p->entries[*cg].dir, &s.list[i], f);
+	}
+	if (r < 0)
+		cgroup_give_back(p, *cg);
+	return r;
 }
 
 int cgroup_dir(const struct cgroup_pool *p, int cg)

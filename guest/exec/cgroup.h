@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "guest/exec/usage.h"
-#include "proto/err.h"
+#include "guest/fault.h"
 
 #define CGROUP_POOL 1024
 #define CGROUP_BOX "/box" /* the pool's directory, in the hierarchy of an agent with a machine of its own */
@@ -18,9 +18,16 @@ enum cgroup_use {
 	CGROUP_LEFT, /* given back with processes still in it */
 };
 
+/* In tenon.proto's terms; 0: none. */
+struct cgroup_limits {
+	uint64_t memory_max, memory_high;
+	uint32_t pids_max, cpu_quota_us, cpu_period_us, cpu_weight;
+};
+
 struct cgroup_entry {
 	int dir;            /* of the cgroup; -1: not made */
 	uint64_t oom_kills; /* as last looked at */
+	bool limited;       /* not to be used again, but removed */
 	bool used;          /* it has been an execution's */
 	struct usage base;  /* what those before have used of it */
 	enum cgroup_use use;
@@ -37,12 +44,15 @@ int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e);
 void cgroup_pool_init_none(struct cgroup_pool *p);
 
 /* Goes on with a pool that an earlier program made; takes root, its directory. Its members are named one by
- * one: what they are used for, and OOM kills as last looked at. */
+ * one: what they are used for, OOM kills as last looked at, and whether they have limits. */
 void cgroup_pool_adopt(struct cgroup_pool *p, int root);
-int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills);
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills, bool limited);
 
-/* An empty cgroup, made if need be; -1 if there is none to be had. */
-int cgroup_take(struct cgroup_pool *p);
+/* An empty cgroup with those limits in *cg, made if need be; -1 without limits if there is none to be had.
+ * Limits get a cgroup that nobody has used: lowering memory.max below what a former user has left cached
+ * would keep the agent waiting while the kernel reclaims it. -EOPNOTSUPP with *f naming the field if there is
+ * no cgroup or no controller for a limit, -errno if the kernel refuses it. */
+int cgroup_take(struct cgroup_pool *p, const struct cgroup_limits *limits, int *cg, struct fault *f);
 void cgroup_give_back(struct cgroup_pool *p, int cg);
 
 /* Makes anew one that was used and is free again, so that its next user's peak of memory is his own. False if

@@ -2,16 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "guest/exec/rawcall.h"
-
-/* Everything here runs beside the agent in its memory: raw system calls only, no libc that writes, no
- * sanitizer that keeps books per thread. */
-#define BESIDE __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
 
 #define ERROR_FD 3 /* where the error pipe goes, so that all above can be closed */
 
@@ -45,8 +45,9 @@ int BESIDE child_path_next(const char **search, const char *name, char path[CHIL
 static _Noreturn void BESIDE fail(struct child *c, long r)
 {
 	c->errnum = (int)-r;
+	raw_call(SYS_exit_group, 127, 0, 0, 0);
 	for (;;)
-		raw_call(SYS_exit_group, 127, 0, 0, 0);
+		__builtin_trap(); /* the filter that is in force by now may deny even the exit */
 }
 
 /* The present step had result r; the next one is `next`. */
@@ -99,26 +100,160 @@ static long BESIDE exec_search(struct child *c)
 	return result;
 }
 
+/* ---- who it is, and what it may ---- */
+
+/* In the agent's own /proc. The score belongs to a memory, not to a process: whoever asks for another than
+ * the agent's was given a copy of its own (spawn.c). */
+static long BESIDE set_oom_score(const struct child *c)
+{
+	char text[8];
+	int at = sizeof text, v = c->given.oom_score_adj;
+	unsigned rest = v < 0 ? (unsigned)-v : (unsigned)v;
+	do {
+		text[--at] = (char)('0' + rest % 10);
+		rest /= 10;
+	} while (rest > 0);
+	if (v < 0)
+		text[--at] = '-';
+	long fd = raw_call(SYS_open, (long)"/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0, 0);
+	if (fd < 0)
+		return fd;
+	long r = raw_call(SYS_write, fd, (long)(text + at), (long)sizeof text - at, 0);
+	raw_call(SYS_close, fd, 0, 0, 0);
+	return r;
+}
+
+static long BESIDE set_rlimits(const struct child *c)
+{
+	for (int i = 0; i < RLIM_NLIMITS; i++) {
+		long r = c->given.limited & 1U << i
+				 ? raw_call(SYS_prlimit64, 0, i, (long)&c->given.rlimits[i], 0)
+				 : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static long BESIDE become_user(struct child *c)
+{
+	if (!c->user_spec)
+		return 0;
+	long r = user_resolve(c->user_spec, c->user);
+	if (r < 0)
+		return r;
+	if (c->home) {
+		char *to = c->home + sizeof "HOME=" - 1;
+		for (const char *from = c->user->home; (*to++ = *from++);)
+			;
+	}
+	for (int fd = c->first_owned; c->user->uid != 0 && fd < 3; fd++) {
+		r = raw_call(SYS_fchown, fd, c->user->uid, -1, 0);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static long BESIDE set_caps(uint64_t permitted, uint64_t effective)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const struct __user_cap_data_struct data[2] = {
+		{.permitted = (uint32_t)permitted, .effective = (uint32_t)effective},
+		{.permitted = (uint32_t)(permitted >> 32), .effective = (uint32_t)(effective >> 32)}};
+	return raw_call(SYS_capset, (long)&head, (long)data, 0, 0);
+}
+
+/* While CAP_SETPCAP is still there. What root had by inheritance it would keep past the bounding set, and
+ * what is inheritable may be ambient: nothing is. */
+static long BESIDE bound_caps(const struct child *c)
+{
+	for (int n = 0; n < 64; n++) {
+		long r = c->given.drop_caps >> n & 1 ? raw_prctl(PR_CAPBSET_DROP, n) : 0;
+		if (r < 0)
+			return r;
+	}
+	return set_caps(c->own.permitted, c->own.effective);
+}
+
+/* A filter without no_new_privs takes CAP_SYS_ADMIN, which a user has no longer: it is kept until execve,
+ * which takes it away from whoever is not root. */
+static bool BESIDE keeps_admin(const struct child *c)
+{
+	return c->filter && !c->given.no_new_privs && c->user_spec && c->user->uid != 0;
+}
+
+static long BESIDE set_uid(const struct child *c)
+{
+	if (!c->user_spec)
+		return 0;
+	long r = keeps_admin(c) ? raw_prctl(PR_SET_KEEPCAPS, 1) : 0;
+	if (r == 0)
+		r = raw_call(SYS_setuid, c->user->uid, 0, 0, 0);
+	if (r == 0 && keeps_admin(c))
+		r = set_caps(UINT64_C(1) << CAP_SYS_ADMIN, UINT64_C(1) << CAP_SYS_ADMIN);
+	return r;
+}
+
+static long BESIDE await_filter(const struct child *c)
+{
+	uint32_t gate;
+	if (!c->filter)
+		return 0;
+	while ((gate = __atomic_load_n(&c->gate, __ATOMIC_ACQUIRE)) == CHILD_GATE_CLOSED)
+		raw_call(SYS_futex, (long)&c->gate, FUTEX_WAIT, CHILD_GATE_CLOSED, 0);
+	return gate == CHILD_GATE_OPEN ? 0 : -c->gate_error.errnum;
+}
+
+void child_open_gate(struct child *c, enum child_gate how)
+{
+	__atomic_store_n(&c->gate, how, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &c->gate, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static long BESIDE filter_calls(const struct child *c)
+{
+	long r = c->given.no_new_privs ? raw_prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
+	if (r < 0 || !c->filter)
+		return r;
+	const struct sock_fprog program = {(unsigned short)c->filter_length, c->filter};
+	return raw_call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0);
+}
+
 void BESIDE child_main(void *arg)
 {
 	struct child *c = arg;
+	const struct confine *g = &c->given;
+	const struct user *u = c->user;
+	const bool stay = !c->user_spec;
 	const uint64_t no_signals = 0;
 
 	/* A session of its own: no terminal, and a group to signal. Cannot fail in a fresh child. */
 	raw_call(SYS_setsid, 0, 0, 0, 0);
-	advance(c, CHILD_SETNS, 0);
+	advance(c, CHILD_OOM, 0);
+	advance(c, CHILD_NICE, g->set_oom ? set_oom_score(c) : 0);
+	advance(c, CHILD_SETNS, g->set_nice ? raw_call(SYS_setpriority, PRIO_PROCESS, 0, g->nice, 0) : 0);
 	advance(c, CHILD_STDIO, c->ns_fd < 0 ? 0 : raw_call(SYS_setns, c->ns_fd, CLONE_NEWNS, 0, 0));
 	advance(c, CHILD_RLIMIT, take_stdio(c));
-	advance(c, CHILD_CHDIR, raw_call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&c->nofile, 0));
-	advance(c, CHILD_EXECVE, raw_call(SYS_chdir, (long)c->cwd, 0, 0, 0));
+	advance(c, CHILD_USER, set_rlimits(c));
+	advance(c, CHILD_CHDIR, become_user(c));
+	advance(c, CHILD_BOUNDING, raw_call(SYS_chdir, (long)c->cwd, 0, 0, 0));
+	advance(c, CHILD_SETGROUPS, bound_caps(c));
+	advance(c, CHILD_SETGID, stay ? 0 : raw_call(SYS_setgroups, u->n_groups, (long)u->groups, 0, 0));
+	advance(c, CHILD_SETUID, stay ? 0 : raw_call(SYS_setgid, u->gid, 0, 0, 0));
+	advance(c, CHILD_FILTER, set_uid(c));
+	advance(c, CHILD_SECCOMP, await_filter(c));
 	/* The agent blocks every signal and handles none, so the mask is all there is to restore, SIGPIPE
 	 * included. */
 	raw_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0, sizeof no_signals);
+	advance(c, CHILD_EXECVE, filter_calls(c));
 	fail(c, c->search ? exec_search(c) : try_execve(c, c->argv[0]));
 }
 
 const char *child_step_name(enum child_step step)
 {
-	static const char *const names[] = {"spawn", "setns", "stdio", "rlimit", "chdir", "execve"};
+	static const char *const names[] = {"spawn",  "oom",    "nice",   "setns",    "stdio",
+					    "rlimit", "user",   "chdir",  "bounding", "setgroups",
+					    "setgid", "setuid", "filter", "seccomp",  "execve"};
 	return names[step];
 }

@@ -20,7 +20,7 @@ static int named_in(const ProtobufCBinaryData *changes, size_t n, const void *en
 
 char **env_merge(struct bump *b, char *const *box, size_t n_box, const ProtobufCBinaryData *changes, size_t n)
 {
-	char **env = bump_alloc(b, (n_box + n + 1) * sizeof *env);
+	char **env = bump_alloc(b, (n_box + n + ENV_SPARE + 1) * sizeof *env);
 	if (!env)
 		return NULL;
 	size_t out = 0;

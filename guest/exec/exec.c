@@ -302,6 +302,20 @@ static void error_pipe_ready(struct source *src, uint32_t events)
 	conclude_spawn(s->owner, index_of(s));
 }
 
+/* A filter is there, or will not be: for all who wait for it and are still in our memory. */
+static void filter_built(struct filters *filters, struct filter *filter, int r, const struct err *e)
+{
+	struct execs *x = container_of(filters, struct execs, filters);
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		struct exec_slot *s = &x->slots[i];
+		if (s->awaited != filter)
+			continue;
+		s->awaited = NULL;
+		if (row_of(x, i)->error_fd >= 0)
+			spawn_give_filter(s->child, filter, r, e);
+	}
+}
+
 static void deadline(struct timer *t)
 {
 	struct exec_slot *s = container_of(t, struct exec_slot, timer);
@@ -319,10 +333,11 @@ int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, str
 	x->watch = watch;
 	timer_init(&x->renewal, renew_cgroup);
 	x->slots = memory_reserve(EXEC_ROWS * sizeof *x->slots);
-	x->areas = memory_reserve((size_t)EXEC_ROWS * SPAWN_AREA);
+	x->areas = memory_reserve_shared((size_t)EXEC_ROWS * SPAWN_AREA);
 	if (!x->slots || !x->areas)
 		return err_sys(e, "arena", ENOMEM, "cannot reserve memory for %d executions", EXEC_ROWS);
-	return exec_table_init(&x->table, e);
+	int r = filters_init(&x->filters, loop, filter_built, e);
+	return r < 0 ? r : exec_table_init(&x->table, e);
 }
 
 static void init_slot(struct execs *x, int row)
@@ -406,6 +421,24 @@ int execs_adopt(struct execs *x, int memfd, struct err *e)
 	return 0;
 }
 
+/* A filter that is there is copied at once, so that nothing keeps it from being evicted. */
+static int find_filter(struct execs *x, struct exec_slot *s, const Tenon__Exec *req, struct fault *f)
+{
+	const struct confine *given = &s->child->given;
+	if (given->filter == CONFINE_NO_FILTER)
+		return 0;
+	struct filter *filter;
+	int r = filters_want(&x->filters, given->filter == CONFINE_RULES ? req->seccomp->rules : NULL,
+			     given->caps, &filter, f);
+	if (r < 0)
+		return r;
+	if (filter->state == FILTER_READY)
+		spawn_give_filter(s->child, filter, 0, NULL);
+	else
+		s->awaited = filter;
+	return 0;
+}
+
 int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 {
 	int row = exec_table_take(&x->table, req->id.data);
@@ -418,11 +451,15 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 
 	struct spawn_pipes pipes;
 	int e = spawn_prepare(area, req, &x->base, &s->child, f);
+	if (e == 0)
+		e = find_filter(x, s, req, f);
+	if (e == 0)
+		e = cgroup_take(&x->cgroups, &s->child->given.resources, &r->cgroup, f);
 	if (e < 0) {
+		spawn_release(area, false);
 		exec_table_release(&x->table, row);
 		return e;
 	}
-	r->cgroup = cgroup_take(&x->cgroups);
 	if (r->cgroup >= 0)
 		r->used_before = x->cgroups.entries[r->cgroup].base;
 	pid_t pid =

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "guest/exec/cgroup.h"
+#include "guest/exec/filter.h"
 #include "guest/exec/spawn.h"
 #include "guest/exec/table.h"
 #include "guest/fault.h"
@@ -29,6 +30,7 @@ struct exec_slot {
 	struct source in, out, err, error;
 	struct timer timer; /* spawn deadline, then timeout, then grace */
 	struct child *child;
+	struct filter *awaited; /* by the child; NULL: it has its own, or needs none */
 	struct fault failure;
 };
 
@@ -39,8 +41,9 @@ struct execs {
 	struct cgroup_pool cgroups; /* set up by the caller */
 	struct timer renewal;       /* of those given back, once it is quiet */
 	struct spawn_base base;     /* likewise; what Configure changes */
-	struct exec_slot *slots;    /* EXEC_ROWS */
-	uint8_t *areas;             /* EXEC_ROWS × SPAWN_AREA */
+	struct filters filters;
+	struct exec_slot *slots; /* EXEC_ROWS */
+	uint8_t *areas;          /* EXEC_ROWS × SPAWN_AREA */
 };
 
 int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, struct err *e);

@@ -13,7 +13,7 @@
 
 #define ARGV_MAX 32768
 #define STRING_MAX 131071 /* MAX_ARG_STRLEN of execve(2), less its NUL */
-#define WARM_BYTES 16384  /* of a warm area, kept from one child to the next */
+#define WARM_BYTES 24576  /* of a warm area, kept from one child to the next */
 
 static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -48,7 +48,24 @@ static int check(const Tenon__Exec *req, struct fault *f)
 	}
 	if (req->cwd.len > 0 && req->cwd.data[0] != '/')
 		return fault_invalid(f, "exec.cwd", "is not absolute");
+	if (!user_spec_valid((const char *)req->user.data, req->user.len))
+		return fault_invalid(f, "exec.user",
+				     "is not NAME or UID, or one of these and :GROUP or :GID");
+	if ((r = check_string(&req->user, "exec.user", f)) < 0)
+		return r;
 	return check_string(&req->cwd, "exec.cwd", f);
+}
+
+/* HOME for whoever has none: root's, or room for the one of a user that only the child will know. */
+static void add_home(char **envp, char *room)
+{
+	static char root_home[] = "HOME=/root";
+	if (room)
+		memcpy(room, "HOME=", sizeof "HOME=");
+	while (*envp)
+		envp++;
+	envp[0] = room ? room : root_home;
+	envp[1] = NULL;
 }
 
 int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *base, struct child **child,
@@ -61,14 +78,26 @@ int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *b
 	struct bump b;
 	bump_init(&b, area, SPAWN_AREA - SPAWN_STACK);
 	struct child *c = bump_alloc(&b, sizeof *c);
+	struct confine given;
+	if ((r = confine_take(&given, req, &base->own, &base->nofile, f)) < 0)
+		return r;
 	char **argv = bump_alloc(&b, (req->n_argv + 1) * sizeof *argv);
 	char **envp = env_merge(&b, base->env, base->n_env, req->env, req->n_env);
 	char *cwd = req->cwd.len ? bump_string(&b, req->cwd.data, req->cwd.len) : bump_string(&b, "/", 1);
+	char *spec = req->user.len || base->own.root ? bump_string(&b, req->user.data, req->user.len) : NULL;
 	for (size_t i = 0; i < req->n_argv && !b.overflowed; i++)
 		argv[i] = bump_string(&b, req->argv[i].data, req->argv[i].len);
+	bool no_home = envp && !env_get(envp, "HOME");
+	char *home = no_home && req->user.len ? bump_alloc(&b, sizeof "HOME=" - 1 + USER_HOME_MAX) : NULL;
+	struct user *user = bump_alloc(&b, sizeof *user);
+	struct sock_filter *filter = NULL;
+	if (given.filter != CONFINE_NO_FILTER)
+		filter = bump_alloc(&b, FILTER_INSTRUCTIONS_MAX * sizeof *filter);
 	if (b.overflowed)
 		return fault_exhausted(f, "exec", "arguments and environment do not fit %u bytes",
 				       SPAWN_AREA - SPAWN_STACK);
+	if (no_home)
+		add_home(envp, home);
 	argv[req->n_argv] = NULL;
 
 	const char *path = env_get(envp, "PATH");
@@ -79,8 +108,14 @@ int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *b
 		.search = strchr(argv[0], '/') ? NULL
 			  : path               ? path
 					       : default_path,
+		.first_owned = req->with_stdin || req->tty ? 0 : 1, /* /dev/null is everybody's */
 		.ns_fd = base->ns_fd,
-		.nofile = base->nofile,
+		.given = given,
+		.own = base->own,
+		.user_spec = spec,
+		.home = home,
+		.user = user,
+		.filter = filter,
 		.size = b.used,
 	};
 	*child = c;
@@ -101,11 +136,13 @@ static int make_pipe(int ours[1], int theirs[1], bool we_write)
 
 static pid_t clone_child(void *area, struct child *child, int cgroup_fd)
 {
+	/* The OOM score is that of everybody who shares the memory: where it changes, the child has a copy,
+	 * and only the area in common. */
+	long vm = child->given.set_oom ? 0 : CLONE_VM;
 	if (cgroup_fd < 0) /* not clone3: some sandboxes do not have it */
-		return (pid_t)raw_clone(SYS_clone, CLONE_VM | SIGCHLD, (long)area + SPAWN_AREA, child_main,
-					child);
+		return (pid_t)raw_clone(SYS_clone, vm | SIGCHLD, (long)area + SPAWN_AREA, child_main, child);
 	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_INTO_CGROUP,
+		.flags = (uint64_t)vm | CLONE_INTO_CGROUP,
 		.exit_signal = SIGCHLD,
 		.stack = (uint64_t)area + SPAWN_AREA - SPAWN_STACK,
 		.stack_size = SPAWN_STACK,
@@ -149,29 +186,62 @@ pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_f
 	return pid;
 }
 
+/* What the step that failed was about. */
+static void describe(const struct child *c, enum child_step step, struct err *e)
+{
+	const char *name = child_step_name(step);
+	switch (step) {
+	case CHILD_EXECVE:
+		if (c->errnum == E2BIG)
+			err_set(e, name, E2BIG,
+				"arguments and environment exceed a quarter of the stack limit");
+		else
+			err_sys(e, name, c->errnum, "execve \"%.90s\"", c->argv[0]);
+		break;
+	case CHILD_CHDIR:
+		err_sys(e, name, c->errnum, "chdir \"%.90s\"", c->cwd);
+		break;
+	case CHILD_USER:
+		err_sys(e, name, c->errnum, "user \"%.60s\": %s", c->user_spec,
+			c->user->problem ? c->user->problem : "cannot be given the pipes");
+		break;
+	case CHILD_FILTER:
+		err_set(e, name, c->errnum, "%s", c->gate_error.msg);
+		break;
+	default:
+		err_sys(e, name, c->errnum, "%s for \"%.90s\"", name, c->argv[0]);
+	}
+}
+
 enum spawn_outcome spawn_outcome(const struct child *child, struct fault *f)
 {
 	if (child->execving)
 		return SPAWN_STARTED;
-	bool silent = child->errnum == 0;
-	enum child_step step = silent ? CHILD_SPAWN : (enum child_step)child->step;
 	*f = (struct fault){.code = TENON__CODE__CODE_EXEC_FAILED};
-	if (silent)
-		err_set(&f->err, child_step_name(step), ECHILD, "died before it could start the program");
-	else if (child->errnum == E2BIG)
-		err_set(&f->err, child_step_name(step), E2BIG,
-			"arguments and environment exceed a quarter of the stack limit");
+	if (child->errnum == 0)
+		err_set(&f->err, child_step_name(CHILD_SPAWN), ECHILD,
+			"died before it could start the program");
 	else
-		err_sys(&f->err, child_step_name(step), child->errnum, "%s \"%.90s\"", child_step_name(step),
-			step == CHILD_CHDIR ? child->cwd : child->argv[0]);
+		describe(child, (enum child_step)child->step, &f->err);
 	return SPAWN_FAILED;
+}
+
+void spawn_give_filter(struct child *c, const struct filter *filter, int r, const struct err *e)
+{
+	if (r < 0) {
+		c->gate_error = *e;
+	} else {
+		memcpy(c->filter, filter->program, filter->length * sizeof *c->filter);
+		c->filter_length = filter->length;
+	}
+	child_open_gate(c, r < 0 ? CHILD_GATE_FAILED : CHILD_GATE_OPEN);
 }
 
 void spawn_release(void *area, bool warm)
 {
 	const struct child *child = area;
 	if (!warm)
-		memory_trim(area, 0, SPAWN_AREA);
+		memory_trim_shared(area, 0, SPAWN_AREA);
 	else if (child->size > WARM_BYTES)
-		memory_trim(area, WARM_BYTES, SPAWN_AREA - SPAWN_STACK);
+		memory_trim_shared(area, WARM_BYTES, SPAWN_AREA - SPAWN_STACK);
 }

@@ -6,10 +6,12 @@
 #include <sys/types.h>
 
 #include "guest/exec/child.h"
+#include "guest/exec/filter.h"
 #include "guest/fault.h"
 #include "guest/memory.h"
 
-/* Per row: [struct child, arrays, strings → … ← stack]. In use from clone until the error pipe ends. */
+/* Per row: [struct child, arrays, strings → … ← stack], of memory_reserve_shared. In use from clone until the
+ * error pipe ends. */
 #define SPAWN_STACK (32 * 1024)
 #define SPAWN_AREA (1536 * 1024 + SPAWN_STACK)
 
@@ -19,6 +21,7 @@ struct spawn_base {
 	size_t n_env;
 	int ns_fd; /* -1: the agent's own mount namespace */
 	struct rlimit nofile;
+	struct confine_own own;
 };
 
 /* The agent's ends of a child's pipes, non-blocking and close-on-exec. */
@@ -37,6 +40,10 @@ int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *b
  * which are the caller's to close, or fills *f. */
 pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_fd, struct spawn_pipes *pipes,
 		  struct fault *f);
+
+/* The filter that a child with c->filter waits for: a copy of it (r is 0), or why there is none. Before the
+ * clone or after it. */
+void spawn_give_filter(struct child *c, const struct filter *filter, int r, const struct err *e);
 
 enum spawn_outcome { SPAWN_STARTED, SPAWN_FAILED };
 

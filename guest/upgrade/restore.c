@@ -53,7 +53,7 @@ void restore_cgroups(struct cgroup_pool *p, const Tenon__Handover *h)
 	cgroup_pool_adopt(p, (int)h->cgroup_fd);
 	for (size_t i = 0; i < h->n_cgroups; i++) {
 		const Tenon__HandoverCgroup *c = h->cgroups[i];
-		int r = cgroup_adopt(p, (int)c->number, (enum cgroup_use)c->use, c->oom_kills);
+		int r = cgroup_adopt(p, (int)c->number, (enum cgroup_use)c->use, c->oom_kills, c->limited);
 		if (r < 0)
 			log_line("upgrade: cgroup %u: %s", c->number, strerror(-r));
 	}

@@ -50,6 +50,7 @@ static void list_cgroups(const struct cgroup_pool *p, Tenon__Handover *h, struct
 		m->number = (uint32_t)i;
 		m->use = (Tenon__HandoverCgroupUse)c->use;
 		m->oom_kills = c->oom_kills;
+		m->limited = c->limited;
 	}
 }
 

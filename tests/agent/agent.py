@@ -27,12 +27,13 @@ def ignore_signals():
 
 
 class Agent:
-    def __init__(self):
+    def __init__(self, prepare=ignore_signals):
+        """prepare: runs in the agent before its execve."""
         self.folder = Path(tempfile.mkdtemp(prefix="tenon-agent-"))
         self.socket = self.folder / "agent.sock"
         self.log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen([BINARY, "--listen", f"unix:{self.socket}"], stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log, preexec_fn=ignore_signals)
+                                        stdout=self.log, stderr=self.log, preexec_fn=prepare)
         self.conn = None
 
     @property

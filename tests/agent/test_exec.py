@@ -96,7 +96,7 @@ def test_a_process_that_closes_stdin_ends_it(conn):
 def test_environment_is_merged(own_agent):
     conn = own_agent.configured(env=[b"PATH=/usr/bin:/bin", b"A=box", b"B=box", b"C=box"])
     x = conn.run("env", env=[b"B=exec", b"C", b"D=first", b"D=last=x", b"E="])
-    assert x.stdout == b"PATH=/usr/bin:/bin\nA=box\nB=exec\nD=last=x\nE=\n"
+    assert x.stdout == b"PATH=/usr/bin:/bin\nA=box\nB=exec\nD=last=x\nE=\nHOME=/root\n"
 
 
 def test_path_of_the_merged_environment_finds_it(conn, tmp_path):
@@ -139,7 +139,7 @@ def test_more_than_linux_takes_in_all(own_agent):
 def test_many_environment_entries(conn):
     env = [b"V%d=%s" % (i, b"v" * 100) for i in range(4000)]
     x = conn.run("env", env=env)
-    assert len(x.stdout.splitlines()) == 4001
+    assert len(x.stdout.splitlines()) == 4002  # and HOME
 
 
 @pytest.mark.parametrize("argv, kw, stage, errnum", [
