@@ -14,6 +14,7 @@
 #include "guest/link/link.h"
 #include "guest/link/listener.h"
 #include "guest/log.h"
+#include "guest/power/watch.h"
 #include "guest/reaper.h"
 
 #define FILES_WANTED 16384    /* 4 descriptors for each of 1,024 executions, their cgroups, and some */
@@ -26,6 +27,8 @@ static struct agent {
 	struct execs execs;
 	struct box box;
 	struct power power;
+	struct quiesce quiesce;
+	struct watch watch;
 	struct bulk_pool bulk;
 	struct reaper reaper;
 	struct link link;
@@ -49,7 +52,36 @@ static void on_listening(struct listener *l)
 
 static void on_configured(struct box *b, const struct fault *f)
 {
-	link_configured(&container_of(b, struct agent, box)->link, f);
+	struct agent *a = container_of(b, struct agent, box);
+	link_answer(&a->link, LINK_CONFIGURE, f);
+	if (f)
+		return;
+	a->bulk.context.upper_fd = b->upper_fd;
+	watch_disk(&a->watch);
+}
+
+static void on_quiesced(struct quiesce *q, const struct fault *f)
+{
+	link_answer(&container_of(q, struct agent, quiesce)->link, LINK_QUIESCE, f);
+}
+
+static void on_resumed(struct quiesce *q, const struct fault *f)
+{
+	link_answer(&container_of(q, struct agent, quiesce)->link, LINK_RESUME, f);
+}
+
+static void on_thawed_itself(struct quiesce *q)
+{
+	Tenon__Thawed thawed = TENON__THAWED__INIT;
+	Tenon__Event event = TENON__EVENT__INIT;
+	event.kind_case = TENON__EVENT__KIND_THAWED;
+	event.thawed = &thawed;
+	link_tell(&container_of(q, struct agent, quiesce)->link, &event);
+}
+
+static void on_news_of_the_machine(struct watch *w, const Tenon__Event *event)
+{
+	link_tell(&container_of(w, struct agent, watch)->link, event);
 }
 
 static bool host_waits(struct power *p)
@@ -89,7 +121,7 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 {
 	umask(022);
 	cgroup_pool_init_none(&a->execs.cgroups);
-	a->execs.base = (struct spawn_base){.ns_fd = -1};
+	a->execs.base = (struct spawn_base){.ns_fd = -1, .pts_fd = -1};
 	if (a->own_machine) {
 		start_machine(a);
 	} else {
@@ -110,8 +142,22 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 			      .done = on_configured};
 	a->power = (struct power){.loop = &a->loop,
 				  .execs = &a->execs,
+				  .box = &a->box,
+				  .quiesce = &a->quiesce,
 				  .own_machine = a->own_machine,
 				  .host_waits = host_waits};
+	a->quiesce.loop = &a->loop;
+	a->quiesce.execs = &a->execs;
+	a->quiesce.identity = &a->identity;
+	a->quiesce.upper_fd = &a->box.upper_fd;
+	a->quiesce.own_machine = a->own_machine;
+	a->quiesce.quiesced = on_quiesced;
+	a->quiesce.resumed = on_resumed;
+	a->quiesce.thawed_itself = on_thawed_itself;
+	a->watch = (struct watch){.loop = &a->loop,
+				  .execs = &a->execs,
+				  .upper_fd = &a->box.upper_fd,
+				  .tell = on_news_of_the_machine};
 	a->bulk.loop = &a->loop;
 	a->bulk.context = (struct bulk_context){
 		.execs = &a->execs, .identity = &a->identity, .upper_fd = -1, .own_machine = a->own_machine};
@@ -121,6 +167,7 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 	a->link.execs = &a->execs;
 	a->link.box = &a->box;
 	a->link.power = &a->power;
+	a->link.quiesce = &a->quiesce;
 	a->link.bulk = &a->bulk;
 	a->doorbell = (struct doorbell){.loop = &a->loop, .identity = &a->identity};
 	a->listener.loop = &a->loop;
@@ -128,6 +175,8 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 	a->listener.listening = on_listening;
 
 	power_init(&a->power);
+	quiesce_init(&a->quiesce);
+	watch_init(&a->watch);
 	bulk_pool_init(&a->bulk);
 	r = execs_init(&a->execs, &a->loop, &a->link.streams.watch, e);
 	if (r == 0)

@@ -10,7 +10,8 @@
 
 struct identity {
 	uint8_t boot_id[BOOT_ID_SIZE];
-	Tenon__BootTimes times; /* CLOCK_BOOTTIME, ns */
+	uint64_t clone_generation; /* counts memory restores and clones: Resume sets it */
+	Tenon__BootTimes times;    /* CLOCK_BOOTTIME, ns */
 };
 
 void identity_init(struct identity *id);

@@ -75,5 +75,12 @@ void execs_signal_all(struct execs *x, int signo);
 /* Whether an exit record is still unacknowledged or a process unreaped. */
 bool execs_pending(const struct execs *x);
 
+/* Whether a start is under way. */
+bool execs_starting(const struct execs *x);
+/* Whether the session is that of an execution. */
+bool execs_have_session(struct execs *x, pid_t session);
+/* The id of the execution that has a cgroup of the pool, or NULL. */
+const uint8_t *execs_in_cgroup(const struct execs *x, int cg);
+
 const struct fault *execs_failure(const struct execs *x, int row);
 void execs_release(struct execs *x, int row);

@@ -4,45 +4,21 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guest/exec/procstat.h"
 #include "proto/cleanup.h"
-
-int session_parse_stat(const char *line, int *sid)
-{
-	const char *p = strrchr(line, ')'); /* the name may hold anything, ')' too */
-	if (!p || p[1] != ' ')
-		return -EINVAL;
-	p += 2;
-	for (int field = 0; field < 3; field++) { /* state, ppid, pgrp */
-		p = strchr(p, ' ');
-		if (!p)
-			return -EINVAL;
-		p++;
-	}
-	char *end;
-	long v = strtol(p, &end, 10);
-	if (end == p)
-		return -EINVAL;
-	*sid = (int)v;
-	return 0;
-}
 
 static int session_of(int proc, const char *pid)
 {
-	char path[32], text[512];
-	snprintf(path, sizeof path, "%.10s/stat", pid);
-	_cleanup_close_ int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (n <= 0)
-		return -1;
-	text[n] = '\0';
-	int sid;
-	return session_parse_stat(text, &sid) == 0 ? sid : -1;
+	char text[512];
+	uint64_t sid;
+	return procstat_read(proc, pid, "stat", text, sizeof text) == 0 &&
+			       procstat_field(text, PROCSTAT_SESSION, &sid) == 0
+		       ? (int)sid
+		       : -1;
 }
 
 int session_signal(pid_t sid, int signo)
