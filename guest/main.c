@@ -17,6 +17,7 @@
 #include "guest/link/link.h"
 #include "guest/link/listener.h"
 #include "guest/log.h"
+#include "guest/power/watch.h"
 #include "guest/reaper.h"
 #include "guest/upgrade/restore.h"
 #include "guest/upgrade/upgrade.h"
@@ -31,6 +32,8 @@ static struct agent {
 	struct execs execs;
 	struct box box;
 	struct power power;
+	struct quiesce quiesce;
+	struct watch watch;
 	struct bulk_pool bulk;
 	struct reaper reaper;
 	struct link link;
@@ -53,9 +56,43 @@ static void on_listening(struct listener *l)
 		doorbell_ring(&a->doorbell);
 }
 
+static void use_upper(struct agent *a)
+{
+	a->bulk.context.upper_fd = a->box.upper_fd;
+	watch_disk(&a->watch);
+}
+
 static void on_configured(struct box *b, const struct fault *f)
 {
-	link_configured(&container_of(b, struct agent, box)->link, f);
+	struct agent *a = container_of(b, struct agent, box);
+	link_answer(&a->link, LINK_CONFIGURE, f);
+	if (f)
+		return;
+	use_upper(a);
+}
+
+static void on_quiesced(struct quiesce *q, const struct fault *f)
+{
+	link_answer(&container_of(q, struct agent, quiesce)->link, LINK_QUIESCE, f);
+}
+
+static void on_resumed(struct quiesce *q, const struct fault *f)
+{
+	link_answer(&container_of(q, struct agent, quiesce)->link, LINK_RESUME, f);
+}
+
+static void on_thawed_itself(struct quiesce *q)
+{
+	Tenon__Thawed thawed = TENON__THAWED__INIT;
+	Tenon__Event event = TENON__EVENT__INIT;
+	event.kind_case = TENON__EVENT__KIND_THAWED;
+	event.thawed = &thawed;
+	link_tell(&container_of(q, struct agent, quiesce)->link, &event);
+}
+
+static void on_news_of_the_machine(struct watch *w, const Tenon__Event *event)
+{
+	link_tell(&container_of(w, struct agent, watch)->link, event);
 }
 
 static void on_offered(struct worker *w, int fds[WORKER_FDS])
@@ -114,6 +151,7 @@ static void restore(struct agent *a, const Tenon__Handover *h)
 	if (restore_execs(&a->execs, h))
 		restore_identity(&a->identity, h);
 	restore_box(&a->box, h);
+	use_upper(a);
 	restore_workers(h);
 	a->link.epoch = h->host_epoch;
 	a->execs.base.nofile = (struct rlimit){h->nofile_soft, h->nofile_hard};
@@ -131,7 +169,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	const Tenon__Handover *h = left >= 0 ? handover_read(left, &memory, e) : NULL;
 	umask(022);
 	cgroup_pool_init_none(&a->execs.cgroups);
-	a->execs.base = (struct spawn_base){.ns_fd = -1};
+	a->execs.base = (struct spawn_base){.ns_fd = -1, .pts_fd = -1};
 	if (!a->own_machine || left >= 0) /* else there is nothing to write to yet */
 		log_init(a->own_machine);
 	if (left >= 0 && !h)
@@ -155,6 +193,8 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 			      .done = on_configured};
 	a->power = (struct power){.loop = &a->loop,
 				  .execs = &a->execs,
+				  .box = &a->box,
+				  .quiesce = &a->quiesce,
 				  .own_machine = a->own_machine,
 				  .host_waits = host_waits};
 	a->upgrade = (struct upgrade){.loop = &a->loop,
@@ -165,6 +205,18 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 				      .link = &a->link,
 				      .listener = &a->listener,
 				      .listen_on = listen_on};
+	a->quiesce.loop = &a->loop;
+	a->quiesce.execs = &a->execs;
+	a->quiesce.identity = &a->identity;
+	a->quiesce.upper_fd = &a->box.upper_fd;
+	a->quiesce.own_machine = a->own_machine;
+	a->quiesce.quiesced = on_quiesced;
+	a->quiesce.resumed = on_resumed;
+	a->quiesce.thawed_itself = on_thawed_itself;
+	a->watch = (struct watch){.loop = &a->loop,
+				  .execs = &a->execs,
+				  .upper_fd = &a->box.upper_fd,
+				  .tell = on_news_of_the_machine};
 	a->bulk.loop = &a->loop;
 	a->bulk.offered = on_offered;
 	a->bulk.context = (struct bulk_context){
@@ -175,6 +227,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	a->link.execs = &a->execs;
 	a->link.box = &a->box;
 	a->link.power = &a->power;
+	a->link.quiesce = &a->quiesce;
 	a->link.bulk = &a->bulk;
 	a->doorbell = (struct doorbell){.loop = &a->loop, .identity = &a->identity};
 	a->listener.loop = &a->loop;
@@ -182,6 +235,8 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	a->listener.listening = on_listening;
 
 	power_init(&a->power);
+	quiesce_init(&a->quiesce);
+	watch_init(&a->watch);
 	bulk_pool_init(&a->bulk);
 	upgrade_init(&a->upgrade);
 	r = execs_init(&a->execs, &a->loop, &a->link.streams.watch, e);
@@ -195,6 +250,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 		restore(a, h);
 	else if (r == 0)
 		listener_start(&a->listener);
+	watch_oom(&a->watch);
 	if (h)
 		close(left);
 	if (memory)

@@ -15,7 +15,6 @@ void reaper_run(struct reaper *r)
 		int status;
 		struct rusage ru;
 		pid_t pid = wait4(-1, &status, WNOHANG, &ru);
-		r->power->childless = pid < 0 && errno == ECHILD;
 		if (pid <= 0)
 			return;
 		if (!execs_reaped(r->execs, pid, status, &ru) && !worker_reaped(pid))

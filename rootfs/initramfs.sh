@@ -1,7 +1,9 @@
 #!/bin/sh
 # Packs build/guest/initramfs.cpio: tenon-init as /init, and the kernel modules it loads itself (there is no modprobe).
 #   /modules/boot.list    file names in loading order: what the link needs, loaded before anything else
-#   /modules/root.list    likewise: what a box's root and its devices need, loaded by Configure
+#   /modules/root.list    likewise: what a box's root and its devices need, loaded by Configure when there are any
+#   /modules/net.list     when a network is asked for
+#   /modules/FSTYPE.list  when a mount of that file system is asked for
 # usage: initramfs.sh [INIT [OUT]]     another static binary in the agent's place, for boot measurements
 # Needs no root: the owner is set by cpio, and device nodes come from the devtmpfs that init mounts.
 set -eu
@@ -11,7 +13,9 @@ out=${2:-$top/build/guest/initramfs.cpio}
 modules=$top/build/kernel/modules
 
 boot="virtio_pci virtio_mmio vmw_vsock_virtio_transport"
-root="virtio_blk squashfs ext4 overlay virtio_net virtio_rng"
+root="virtio_blk squashfs ext4 overlay virtio_rng"
+net="virtio_net"
+virtiofs="virtiofs"
 
 # Prints the files of the modules named, each once and after those it depends on, by modules.dep; built-in ones have
 # none. That order also puts virtio_ring before virtio: the other way round the guest has no vsock, and no error says so.
@@ -53,16 +57,20 @@ load_order() {
 		}' "$modules/modules.builtin" "$modules/modules.dep"
 }
 
-# $1: list name, stdin: module files. Those an earlier list holds are loaded by then.
+# $1: list name, further: modules. Those that boot.list holds are loaded by then.
 # Their signatures go with the debug information: checking one costs the guest some 4 ms under TCG, 65 ms of a boot in
 # all, and proves nothing, for whoever can change this archive can change /init. The kernel calls itself tainted (E).
 install_modules() {
+	list=$tree/modules/$1
+	shift
+	load_order "$@" >"$tree/order"
 	while read -r path; do
 		file=$(basename "$path")
-		[ -e "$tree/modules/$file" ] && continue
-		strip --strip-debug -o "$tree/modules/$file" "$modules/$path"
-		echo "$file" >>"$tree/modules/$1"
-	done
+		grep -qsx "$file" "$tree/modules/boot.list" && continue
+		[ -e "$tree/modules/$file" ] || strip --strip-debug -o "$tree/modules/$file" "$modules/$path"
+		echo "$file" >>"$list"
+	done <"$tree/order"
+	rm "$tree/order"
 }
 
 tree=$(mktemp -d)
@@ -70,11 +78,10 @@ trap 'rm -rf "$tree"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$tree"
 mkdir "$tree/dev" "$tree/proc" "$tree/sys" "$tree/run" "$tree/box" "$tree/modules"
-load_order $boot >"$tree/order"
-install_modules boot.list <"$tree/order"
-load_order $root >"$tree/order"
-install_modules root.list <"$tree/order"
-rm "$tree/order"
+install_modules boot.list $boot
+install_modules root.list $root
+install_modules net.list $net
+install_modules virtiofs.list $virtiofs
 install -m 755 "$init" "$tree/init"
 
 # The same content gives the same file: sorted, no times, no owner's uid. Uncompressed, since unpacking costs the guest

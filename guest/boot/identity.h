@@ -10,8 +10,9 @@
 
 struct identity {
 	uint8_t boot_id[BOOT_ID_SIZE];
-	Tenon__BootTimes times; /* CLOCK_BOOTTIME, ns */
-	uint32_t upgrades;      /* of this program in its process, in this boot */
+	uint64_t clone_generation; /* counts memory restores and clones: Resume sets it */
+	Tenon__BootTimes times;    /* CLOCK_BOOTTIME, ns */
+	uint32_t upgrades;         /* of this program in its process, in this boot */
 };
 
 void identity_init(struct identity *id);

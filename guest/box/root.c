@@ -2,23 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-#include "guest/boot/modules.h"
 #include "guest/box/furniture.h"
 #include "guest/box/grow.h"
-#include "guest/loop.h"
 #include "proto/cleanup.h"
-
-#define DEVICE_WAIT_MS 10000
 
 #define LOWER "/box/lower"
 #define UPPER "/box/upper"
@@ -31,34 +25,13 @@ static int make_dir(const char *path, struct err *e)
 	return err_sys(e, "mkdir", errno, "%s", path);
 }
 
-/* Devices appear when their driver has probed them, which may be after its module has loaded. */
-static int wait_for_device(const char *path, struct err *e)
-{
-	_cleanup_close_ int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (watch < 0 || inotify_add_watch(watch, "/dev", IN_CREATE) < 0)
-		return err_sys(e, "device", errno, "cannot watch /dev");
-	uint64_t end = clock_mono() + DEVICE_WAIT_MS * NSEC_PER_MSEC;
-	while (access(path, F_OK) < 0) {
-		uint64_t now = clock_mono();
-		if (now >= end)
-			return err_set(e, "device", ENODEV, "%s did not appear in %d s", path,
-				       DEVICE_WAIT_MS / 1000);
-		struct pollfd p = {.fd = watch, .events = POLLIN};
-		poll(&p, 1, (int)((end - now) / NSEC_PER_MSEC) + 1);
-		char events[4096];
-		while (read(watch, events, sizeof events) > 0)
-			;
-	}
-	return 0;
-}
-
 static int mount_device(const struct root_device *d, const char *at, bool writable, struct err *e)
 {
-	char path[sizeof d->name + 8];
-	snprintf(path, sizeof path, "/dev/%s", d->name);
+	char path[DEVICE_NAME_MAX + 8];
+	device_path(path, d->name);
 	int r = make_dir(at, e);
 	if (r == 0)
-		r = wait_for_device(path, e);
+		r = device_wait(path, e);
 	if (r < 0)
 		return r;
 	if (mount(path, at, d->fstype, writable ? MS_NOATIME : MS_RDONLY, NULL) < 0)
@@ -102,22 +75,43 @@ static int become_root(struct err *e)
 	return 0;
 }
 
-int root_build(void *arg, int fds[WORKER_FDS], struct err *e)
+/* The devpts of the box and none that the image has put in its place. */
+static int open_terminals(struct err *e)
 {
-	const struct root_plan *p = arg;
-	int r = modules_load("/modules/root.list", e);
-	if (r < 0)
-		return r;
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_sys(e, "unshare", errno, "mount namespace");
-	fds[0] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (fds[0] < 0)
-		return err_sys(e, "unshare", errno, "cannot name the mount namespace");
+	struct statfs fs;
+	_cleanup_close_ int fd = open("/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs) < 0)
+		return err_sys(e, "open", errno, "/dev/pts in the box");
+	if ((unsigned long)fs.f_type != DEVPTS_SUPER_MAGIC)
+		return err_set(e, "open", ENOTTY, "/dev/pts in the box is no devpts");
+	return steal_fd(&fd);
+}
 
-	r = make_dir("/box", e);
+static int build_mounts(const struct root_plan *p, int fds[WORKER_FDS], struct err *e)
+{
+	int r = make_dir("/box", e);
 	if (r == 0)
 		r = p->kind == ROOT_OVERLAY ? mount_overlay(p, e) : mount_device(&p->upper, ROOT, true, e);
+	if (r < 0)
+		return r;
+	const char *writable = p->kind == ROOT_OVERLAY ? UPPER : ROOT;
+	fds[ROOT_UPPER] = open(writable, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fds[ROOT_UPPER] < 0)
+		return err_sys(e, "open", errno, "%s", writable);
+	r = become_root(e);
 	if (r == 0)
-		r = become_root(e);
-	return r < 0 ? r : furniture_place(e);
+		r = furniture_place(e);
+	if (r == 0)
+		r = fds[ROOT_PTS] = open_terminals(e);
+	return r < 0 ? r : 0;
+}
+
+int root_build(const struct root_plan *p, int fds[WORKER_FDS], struct err *e)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_sys(e, "unshare", errno, "mount namespace");
+	fds[ROOT_NS] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (fds[ROOT_NS] < 0)
+		return err_sys(e, "unshare", errno, "cannot name the mount namespace");
+	return p->kind == ROOT_INITRAMFS ? 0 : build_mounts(p, fds, e);
 }

@@ -76,17 +76,28 @@ void cgroup_pool_adopt(struct cgroup_pool *p, int root)
 	p->root = root;
 }
 
-int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills, bool limited)
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_before, bool limited)
 {
 	if (cg < 0 || cg >= CGROUP_POOL)
 		return -EINVAL;
 	if (!make(p, cg))
 		return -errno;
 	p->entries[cg].use = use;
-	p->entries[cg].oom_kills = oom_kills;
+	p->entries[cg].oom_before = p->entries[cg].oom_told = oom_before;
 	p->entries[cg].limited = limited;
 	p->entries[cg].used = true;
 	return 0;
+}
+
+static uint64_t oom_count(int dir)
+{
+	char text[256];
+	return scan_file(dir, "memory.events", text, sizeof text) < 0 ? 0 : scan_value(text, "oom_kill ", 0);
+}
+
+static void forget_oom(struct cgroup_entry *c)
+{
+	c->oom_before = c->oom_told = oom_count(c->dir);
 }
 
 static bool is_empty(const struct cgroup_entry *c)
@@ -99,7 +110,7 @@ static bool is_empty(const struct cgroup_entry *c)
 /* Nobody is in it: what it has counted so far is its past. */
 static void settle(struct cgroup_pool *p, int cg)
 {
-	cgroup_oom_killed(p, cg);
+	forget_oom(&p->entries[cg]);
 	usage_read(p->entries[cg].dir, &p->entries[cg].base);
 	p->entries[cg].used = true;
 	p->entries[cg].use = CGROUP_IDLE;
@@ -130,6 +141,7 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 	if (cg < 0)
 		return;
 	struct cgroup_entry *c = &p->entries[cg];
+	forget_oom(c);
 	if (!is_empty(c) || (c->limited && !discard(p, cg)))
 		c->use = CGROUP_LEFT;
 	else if (c->dir >= 0)
@@ -258,6 +270,12 @@ int cgroup_parse(const char *text)
 	return cg < CGROUP_POOL && (*p == '/' || *p == '\n' || *p == '\0' || *p == ' ') ? (int)cg : -1;
 }
 
+static int write_control(int dir, const char *name, const char *value)
+{
+	_cleanup_close_ int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, value, strlen(value)) < 0 ? -errno : 0;
+}
+
 static int signal_each(int dir, int signo)
 {
 	_cleanup_close_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
@@ -284,18 +302,62 @@ int cgroup_signal(const struct cgroup_pool *p, int cg, int signo)
 		return -ESRCH;
 	if (signo != SIGKILL)
 		return signal_each(p->entries[cg].dir, signo);
-	_cleanup_close_ int fd = openat(p->entries[cg].dir, "cgroup.kill", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return write(fd, "1", 1) < 0 ? -errno : 0;
+	return write_control(p->entries[cg].dir, "cgroup.kill", "1");
 }
 
-bool cgroup_oom_killed(struct cgroup_pool *p, int cg)
+uint64_t cgroup_oom_kills(const struct cgroup_pool *p, int cg)
+{
+	return cg < 0 ? 0 : oom_count(p->entries[cg].dir) - p->entries[cg].oom_before;
+}
+
+int cgroup_oom_news(struct cgroup_pool *p, uint64_t *kills)
+{
+	for (int i = 0; i < CGROUP_POOL; i++) {
+		struct cgroup_entry *c = &p->entries[i];
+		uint64_t now = c->dir < 0 || c->use == CGROUP_IDLE ? 0 : oom_count(c->dir);
+		if (now <= c->oom_told)
+			continue;
+		c->oom_told = now;
+		*kills = now - c->oom_before;
+		return i;
+	}
+	return -1;
+}
+
+/* ---- all of them together ---- */
+
+int cgroup_freeze(const struct cgroup_pool *p, bool freeze)
+{
+	return write_control(p->root, "cgroup.freeze", freeze ? "1" : "0");
+}
+
+int cgroup_open_events(const struct cgroup_pool *p, const char *name)
+{
+	int fd = openat(p->root, name, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static uint64_t value_now(int events, const char *key)
 {
 	char text[256];
-	if (cg < 0 || scan_file(p->entries[cg].dir, "memory.events", text, sizeof text) < 0)
-		return false;
-	uint64_t now = scan_value(text, "oom_kill ", 0), before = p->entries[cg].oom_kills;
-	p->entries[cg].oom_kills = now;
-	return now > before;
+	ssize_t n = pread(events, text, sizeof text - 1, 0);
+	if (n < 0)
+		return 0;
+	text[n] = '\0';
+	return scan_value(text, key, 0);
+}
+
+bool cgroup_is_frozen(int events)
+{
+	return value_now(events, "frozen ") == 1;
+}
+
+uint64_t cgroup_oom_total(int events)
+{
+	return value_now(events, "oom_kill ");
+}
+
+void cgroup_kill_all(const struct cgroup_pool *p)
+{
+	write_control(p->root, "cgroup.kill", "1");
 }

@@ -25,11 +25,12 @@ struct cgroup_limits {
 };
 
 struct cgroup_entry {
-	int dir;            /* of the cgroup; -1: not made */
-	uint64_t oom_kills; /* as last looked at */
-	bool limited;       /* not to be used again, but removed */
-	bool used;          /* it has been an execution's */
-	struct usage base;  /* what those before have used of it */
+	int dir;             /* of the cgroup; -1: not made */
+	uint64_t oom_before; /* OOM kills counted before it was given out */
+	uint64_t oom_told;   /* those that cgroup_oom_news has told */
+	bool limited;        /* not to be used again, but removed */
+	bool used;           /* it has been an execution's */
+	struct usage base;   /* what those before have used of it */
 	enum cgroup_use use;
 };
 
@@ -44,9 +45,9 @@ int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e);
 void cgroup_pool_init_none(struct cgroup_pool *p);
 
 /* Goes on with a pool that an earlier program made; takes root, its directory. Its members are named one by
- * one: what they are used for, OOM kills as last looked at, and whether they have limits. */
+ * one: what they are used for, OOM kills counted before, and whether they have limits. */
 void cgroup_pool_adopt(struct cgroup_pool *p, int root);
-int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_kills, bool limited);
+int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_before, bool limited);
 
 /* An empty cgroup with those limits in *cg, made if need be; -1 without limits if there is none to be had.
  * Limits get a cgroup that nobody has used: lowering memory.max below what a former user has left cached
@@ -71,5 +72,27 @@ int cgroup_parse(const char *text);
  * -ESRCH for cg -1. */
 int cgroup_signal(const struct cgroup_pool *p, int cg, int signo);
 
-/* Whether memory.events has counted an OOM kill since the last look; false where there is no such counter. */
-bool cgroup_oom_killed(struct cgroup_pool *p, int cg);
+/* OOM kills that memory.events has counted since it was given out; 0 where there is no such counter. */
+uint64_t cgroup_oom_kills(const struct cgroup_pool *p, int cg);
+/* A cgroup with OOM kills that were not told yet, and how many it has had; -1: no more. */
+int cgroup_oom_news(struct cgroup_pool *p, uint64_t *kills);
+
+/* ---- all of them together ---- */
+
+static inline bool cgroup_present(const struct cgroup_pool *p)
+{
+	return p->root >= 0;
+}
+
+/* Freezes or thaws all; cgroup.events tells when it has come to pass. 0 or -errno. */
+int cgroup_freeze(const struct cgroup_pool *p, bool freeze);
+
+/* A file of the pool's own directory that announces changes by EPOLLPRI. A descriptor or -errno. */
+int cgroup_open_events(const struct cgroup_pool *p, const char *name);
+/* Whether "frozen 1" is in what cgroup_open_events opened; reading it also takes note of the change. */
+bool cgroup_is_frozen(int events);
+/* OOM kills of all, of memory.events; likewise. */
+uint64_t cgroup_oom_total(int events);
+
+/* SIGKILL to all, frozen or not: nothing escapes. */
+void cgroup_kill_all(const struct cgroup_pool *p);

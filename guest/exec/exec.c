@@ -90,7 +90,7 @@ static void step(struct execs *x, int row, enum exec_event event);
 static void record_exit(struct execs *x, struct exec_row *r)
 {
 	r->exit.timed_out = r->timed_out;
-	r->exit.oom_killed = cgroup_oom_killed(&x->cgroups, r->cgroup);
+	r->exit.oom_killed = cgroup_oom_kills(&x->cgroups, r->cgroup) > 0;
 	r->exit.ended_real = clock_real();
 	r->exit.ended_mono = clock_mono();
 	for (int i = 0; i < 2; i++)
@@ -629,12 +629,38 @@ bool execs_pending(const struct execs *x)
 
 bool execs_starting(const struct execs *x)
 {
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i))
+		if (exec_table_row(&x->table, i)->state == EXEC_SPAWNING)
+			return true;
+	return false;
+}
+
+bool execs_share_memory(const struct execs *x)
+{
 	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
-		const struct exec_row *r = exec_table_row(&x->table, i);
-		if (r->state == EXEC_SPAWNING || r->state == EXEC_ABORTED)
+		enum exec_state s = exec_table_row(&x->table, i)->state;
+		if (s == EXEC_SPAWNING || s == EXEC_ABORTED)
 			return true;
 	}
 	return false;
+}
+
+bool execs_have_session(struct execs *x, pid_t session)
+{
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		const struct exec_row *r = row_of(x, i);
+		if (r->state != EXEC_FREE && r->session == session && !session_is_anothers(x, r))
+			return true;
+	}
+	return false;
+}
+
+const uint8_t *execs_in_cgroup(const struct execs *x, int cg)
+{
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i))
+		if (exec_table_row(&x->table, i)->cgroup == cg)
+			return exec_table_row(&x->table, i)->id;
+	return NULL;
 }
 
 const struct fault *execs_failure(const struct execs *x, int row)

@@ -53,8 +53,9 @@ int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, str
  * must be ready. What cannot be gone on with is logged. */
 int execs_adopt(struct execs *x, int memfd, struct err *e);
 
-/* Whether some child has not left our memory yet, or an aborted start is not reaped. */
-bool execs_starting(const struct execs *x);
+/* Whether some child may not have left our memory yet: a start under way, or one that was given up and not
+ * reaped. */
+bool execs_share_memory(const struct execs *x);
 
 /* Starts a process. Returns its row, attached and SPAWNING: STARTED or FAILED follows. Or fills *f. The id
  * must be new. */
@@ -86,6 +87,13 @@ bool execs_reaped(struct execs *x, pid_t pid, int status, const struct rusage *r
 void execs_signal_all(struct execs *x, int signo);
 /* Whether an exit record is still unacknowledged or a process unreaped. */
 bool execs_pending(const struct execs *x);
+
+/* Whether a start is under way. */
+bool execs_starting(const struct execs *x);
+/* Whether the session is that of an execution. */
+bool execs_have_session(struct execs *x, pid_t session);
+/* The id of the execution that has a cgroup of the pool, or NULL. */
+const uint8_t *execs_in_cgroup(const struct execs *x, int cg);
 
 const struct fault *execs_failure(const struct execs *x, int row);
 void execs_release(struct execs *x, int row);

@@ -19,7 +19,8 @@
 struct spawn_base {
 	char *const *env; /* the box's, n_env entries */
 	size_t n_env;
-	int ns_fd; /* -1: the agent's own mount namespace */
+	int ns_fd;  /* -1: the agent's own mount namespace */
+	int pts_fd; /* the box's /dev/pts, or -1: the agent's own */
 	struct rlimit nofile;
 	struct confine_own own;
 };

@@ -10,6 +10,7 @@ static bool put_hello(struct link *l, struct conn *c, Tenon__Role role)
 	h.role = role;
 	h.host_epoch = l->epoch;
 	h.boot_id = (ProtobufCBinaryData){BOOT_ID_SIZE, l->identity->boot_id};
+	h.clone_generation = l->identity->clone_generation;
 	h.configured = l->box->configured;
 	h.version = (char *)AGENT_VERSION;
 	h.boot = &l->identity->times;

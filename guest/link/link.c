@@ -35,7 +35,7 @@ static void drop(struct link *l, struct conn *c)
 {
 	if (c == l->main) {
 		l->main = NULL;
-		memset(l->configure_waiters, 0, sizeof l->configure_waiters);
+		memset(l->waiters, 0, sizeof l->waiters);
 		streams_lose(&l->streams);
 	}
 	conn_close(c);
@@ -253,22 +253,34 @@ bool link_idle(const struct link *l)
 	return !l->main || (sendq_len(&l->main->out) == 0 && sched_empty(&l->streams.control));
 }
 
-void link_configured(struct link *l, const struct fault *f)
+static void answer_configure(struct link *l, uint32_t stream)
 {
-	for (int i = 0; i < LINK_CONFIGURE_WAITERS; i++) {
-		uint32_t stream = l->configure_waiters[i];
-		l->configure_waiters[i] = 0;
+	Tenon__ConfigureResult result = TENON__CONFIGURE_RESULT__INIT;
+	result.boot = &l->identity->times;
+	Tenon__Response r = TENON__RESPONSE__INIT;
+	r.result_case = TENON__RESPONSE__RESULT_CONFIGURE;
+	r.configure = &result;
+	pack_message(&l->main->out, stream, FRAME_RSP, &r.base);
+}
+
+void link_answer(struct link *l, enum link_wait wait, const struct fault *f)
+{
+	for (int i = 0; i < LINK_WAITERS; i++) {
+		uint32_t stream = l->waiters[wait][i];
+		l->waiters[wait][i] = 0;
 		if (stream == 0)
 			continue;
-		if (f) {
+		if (f)
 			pack_response_fault(&l->main->out, stream, f);
-			continue;
-		}
-		Tenon__ConfigureResult result = TENON__CONFIGURE_RESULT__INIT;
-		result.boot = &l->identity->times;
-		Tenon__Response r = TENON__RESPONSE__INIT;
-		r.result_case = TENON__RESPONSE__RESULT_CONFIGURE;
-		r.configure = &result;
-		pack_message(&l->main->out, stream, FRAME_RSP, &r.base);
+		else if (wait == LINK_CONFIGURE)
+			answer_configure(l, stream);
+		else
+			pack_done(&l->main->out, stream);
 	}
+}
+
+void link_tell(struct link *l, const Tenon__Event *event)
+{
+	if (l->main)
+		pack_message(&l->main->out, 0, FRAME_EVENT, &event->base);
 }

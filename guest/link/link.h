@@ -8,10 +8,14 @@
 #include "guest/link/streams.h"
 #include "guest/memory.h"
 #include "guest/power/power.h"
+#include "guest/power/quiesce.h"
 
 #define LINK_CONNS 16
-#define LINK_CONFIGURE_WAITERS 16
+#define LINK_WAITERS 16
 #define LINK_SCRATCH (4 * 1024 * 1024)
+
+/* What may take longer than a turn of the loop, and is one for all who ask for it meanwhile. */
+enum link_wait { LINK_CONFIGURE, LINK_QUIESCE, LINK_RESUME, LINK_WAITS };
 
 struct link {
 	struct loop *loop;
@@ -19,6 +23,7 @@ struct link {
 	struct execs *execs;
 	struct box *box;
 	struct power *power;
+	struct quiesce *quiesce;
 	struct bulk_pool *bulk;
 
 	struct conn conns[LINK_CONNS];
@@ -26,7 +31,7 @@ struct link {
 	bool paused;       /* reads nothing, so that nothing new begins */
 	uint64_t epoch;
 	struct streams streams;
-	uint32_t configure_waiters[LINK_CONFIGURE_WAITERS]; /* streams of main; 0: free */
+	uint32_t waiters[LINK_WAITS][LINK_WAITERS]; /* streams of main; 0: free */
 	uint8_t *scratch; /* LINK_SCRATCH: requests are unpacked here, one at a time */
 };
 
@@ -41,5 +46,8 @@ bool link_turn(struct link *l);
 /* Everything queued for the main connection has left, or there is none. */
 bool link_idle(const struct link *l);
 
-/* The outcome of Configure, for all who wait for it; f is NULL on success. */
-void link_configured(struct link *l, const struct fault *f);
+/* The outcome of what they wait for, for all of them; f is NULL on success. */
+void link_answer(struct link *l, enum link_wait wait, const struct fault *f);
+
+/* An event on stream 0, if a host is there to hear it. */
+void link_tell(struct link *l, const Tenon__Event *event);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/exec/process.h"
 #include "guest/link/pack.h"
 
 #define LIST_MAX 256
@@ -55,18 +56,58 @@ static void answer_exec(struct link *l, uint32_t stream, int row)
 
 /* ---- one function per operation: 0 when it was answered or will be, -errno with *f to be answered ---- */
 
+/* A place among those who wait for an outcome; NULL with *f if there is none. */
+static uint32_t *take_place(struct link *l, enum link_wait wait, uint32_t stream, struct fault *f)
+{
+	for (int i = 0; i < LINK_WAITERS; i++)
+		if (l->waiters[wait][i] == 0) {
+			l->waiters[wait][i] = stream;
+			return &l->waiters[wait][i];
+		}
+	fault_exhausted(f, NULL, "%d requests wait for the same already", LINK_WAITERS);
+	return NULL;
+}
+
+static int refuse_at_the_end(const struct link *l, struct fault *f)
+{
+	return power_shutting_down(l->power)
+		       ? fault_code(f, TENON__CODE__CODE_SHUTTING_DOWN, "the VM is going down")
+		       : 0;
+}
+
 static int serve_configure(struct link *l, uint32_t stream, const Tenon__Configure *req, struct fault *f)
 {
-	for (int i = 0; i < LINK_CONFIGURE_WAITERS; i++) {
-		if (l->configure_waiters[i] != 0)
-			continue;
-		l->configure_waiters[i] = stream;
-		int r = box_configure(l->box, req, f);
-		if (r < 0)
-			l->configure_waiters[i] = 0;
-		return r;
-	}
-	return fault_exhausted(f, "configure", "%d requests wait for it already", LINK_CONFIGURE_WAITERS);
+	uint32_t *place = take_place(l, LINK_CONFIGURE, stream, f);
+	int r = place ? box_configure(l->box, req, f) : -EBUSY;
+	if (r < 0 && place)
+		*place = 0;
+	return r;
+}
+
+static int serve_quiesce(struct link *l, uint32_t stream, const Tenon__Quiesce *req, struct fault *f)
+{
+	uint32_t *place = take_place(l, LINK_QUIESCE, stream, f);
+	int r = place ? quiesce_begin(l->quiesce, req, f) : -EBUSY;
+	if (r < 0 && place)
+		*place = 0;
+	return r;
+}
+
+static int serve_resume(struct link *l, uint32_t stream, const Tenon__Resume *req, struct fault *f)
+{
+	uint32_t *place = take_place(l, LINK_RESUME, stream, f);
+	int r = place ? quiesce_resume(l->quiesce, req, f) : -EBUSY;
+	if (r < 0 && place)
+		*place = 0;
+	return r;
+}
+
+static int serve_kill_process(struct link *l, uint32_t stream, const Tenon__KillProcess *req, struct fault *f)
+{
+	int r = process_signal(l->execs, req->pid, req->started_ticks, req->signo, f);
+	if (r == 0)
+		pack_done(&l->main->out, stream);
+	return r;
 }
 
 static int serve_repeated_exec(struct link *l, uint32_t stream, int row, const Tenon__Exec *req,
@@ -107,14 +148,16 @@ static int serve_exec(struct link *l, uint32_t stream, const Tenon__Exec *req, s
 		return r;
 	if (!l->box->configured)
 		return fault_code(f, TENON__CODE__CODE_NOT_CONFIGURED, "Configure comes first");
-	if (power_shutting_down(l->power))
-		return fault_code(f, TENON__CODE__CODE_SHUTTING_DOWN, "the VM is going down");
+	if ((r = refuse_at_the_end(l, f)) < 0)
+		return r;
 	switch (exec_table_find(&l->execs->table, req->id.data, &row)) {
 	case EXEC_LIVE:
 		return serve_repeated_exec(l, stream, row, req, f);
 	case EXEC_GONE:
 		return fault_code(f, TENON__CODE__CODE_GONE, "the execution ended and was acknowledged");
 	default:
+		if (quiesce_frozen(l->quiesce))
+			return fault_code(f, TENON__CODE__CODE_FROZEN, "Resume comes first");
 		row = execs_start(l->execs, req, f);
 		if (row < 0)
 			return row;
@@ -219,9 +262,19 @@ static int serve_shutdown(struct link *l, uint32_t stream, const Tenon__Shutdown
 
 static int serve(struct link *l, uint32_t stream, const Tenon__Request *req, struct fault *f)
 {
+	int r;
 	switch (req->op_case) {
 	case TENON__REQUEST__OP_CONFIGURE:
-		return serve_configure(l, stream, req->configure, f);
+		r = refuse_at_the_end(l, f);
+		return r < 0 ? r : serve_configure(l, stream, req->configure, f);
+	case TENON__REQUEST__OP_QUIESCE:
+		r = refuse_at_the_end(l, f);
+		return r < 0 ? r : serve_quiesce(l, stream, req->quiesce, f);
+	case TENON__REQUEST__OP_RESUME:
+		r = refuse_at_the_end(l, f);
+		return r < 0 ? r : serve_resume(l, stream, req->resume, f);
+	case TENON__REQUEST__OP_KILL_PROCESS:
+		return serve_kill_process(l, stream, req->kill_process, f);
 	case TENON__REQUEST__OP_EXEC:
 		return serve_exec(l, stream, req->exec, f);
 	case TENON__REQUEST__OP_ATTACH:

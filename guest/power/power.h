@@ -4,9 +4,13 @@
 
 #include <stdbool.h>
 
+#include "guest/box/box.h"
 #include "guest/exec/exec.h"
 #include "guest/loop.h"
+#include "guest/power/quiesce.h"
 #include "guest/worker.h"
+
+#define POWER_LAST_FDS 4
 
 enum power_stage {
 	POWER_ON,
@@ -19,16 +23,17 @@ enum power_stage {
 struct power {
 	struct loop *loop;
 	struct execs *execs;
+	struct box *box;
+	struct quiesce *quiesce;
 	bool own_machine; /* PID 1: signals everybody and switches off */
 	/* Whether a host is connected, and if so whether something is still on its way to it. */
 	bool (*host_waits)(struct power *p);
 
 	enum power_stage stage;
-	bool childless; /* the reaper's: waitpid found nobody */
 	struct timer tick;
 	uint64_t deadline; /* of the stage */
 	struct worker unmounter;
-	int ns_fd; /* handed to the worker's side of the fork */
+	int last_fds[POWER_LAST_FDS]; /* the worker's: the box's, and the end of a pipe */
 };
 
 void power_init(struct power *p);

@@ -94,10 +94,9 @@ int handover_each_fd(const Tenon__Handover *h, const struct exec_table *t,
 	const struct {
 		uint32_t fd;
 		enum handover_fd kind;
-	} own[] = {{h->arena_fd, HANDOVER_FD_OTHER},
-		   {h->listener_fd, HANDOVER_FD_LISTENER},
-		   {h->namespace_fd, HANDOVER_FD_OTHER},
-		   {h->cgroup_fd, HANDOVER_FD_OTHER}};
+	} own[] = {{h->arena_fd, HANDOVER_FD_OTHER},     {h->listener_fd, HANDOVER_FD_LISTENER},
+		   {h->namespace_fd, HANDOVER_FD_OTHER}, {h->terminals_fd, HANDOVER_FD_OTHER},
+		   {h->upper_fd, HANDOVER_FD_OTHER},     {h->cgroup_fd, HANDOVER_FD_OTHER}};
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < sizeof own / sizeof *own; i++)
 		if (own[i].fd > 0)

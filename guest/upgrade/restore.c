@@ -82,6 +82,7 @@ void restore_identity(struct identity *id, const Tenon__Handover *h)
 {
 	memcpy(id->boot_id, h->boot_id.data, BOOT_ID_SIZE);
 	id->upgrades = h->upgrades;
+	id->clone_generation = h->clone_generation;
 	if (!h->boot)
 		return;
 	id->times = *h->boot;
@@ -90,7 +91,13 @@ void restore_identity(struct identity *id, const Tenon__Handover *h)
 
 void restore_box(struct box *b, const Tenon__Handover *h)
 {
-	int r = h->configured ? box_adopt(b, h->env, h->n_env, fd_or_none(h->namespace_fd)) : 0;
+	const int fds[WORKER_FDS] = {
+		[ROOT_NS] = fd_or_none(h->namespace_fd),
+		[ROOT_PTS] = fd_or_none(h->terminals_fd),
+		[ROOT_UPPER] = fd_or_none(h->upper_fd),
+		[ROOT_UPPER + 1] = -1,
+	};
+	int r = h->configured ? box_adopt(b, h->env, h->n_env, fds) : 0;
 	if (r < 0)
 		log_line("upgrade: the box is not configured any more: %s", strerror(-r));
 }

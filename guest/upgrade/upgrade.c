@@ -49,7 +49,7 @@ static void list_cgroups(const struct cgroup_pool *p, Tenon__Handover *h, struct
 		*m = (Tenon__HandoverCgroup)TENON__HANDOVER_CGROUP__INIT;
 		m->number = (uint32_t)i;
 		m->use = (Tenon__HandoverCgroupUse)c->use;
-		m->oom_kills = c->oom_kills;
+		m->oom_kills = c->oom_before;
 		m->limited = c->limited;
 	}
 }
@@ -66,6 +66,9 @@ static void fill(const struct upgrade *u, Tenon__Handover *h, int arena_fd, stru
 	h->arena_fd = or_none(arena_fd);
 	h->listener_fd = or_none(u->listener->fd);
 	h->namespace_fd = or_none(base->ns_fd);
+	h->terminals_fd = or_none(base->pts_fd);
+	h->upper_fd = or_none(u->box->upper_fd);
+	h->clone_generation = u->identity->clone_generation;
 	h->cgroup_fd = or_none(u->execs->cgroups.root);
 	h->configured = u->box->configured;
 	h->nofile_soft = base->nofile.rlim_cur;
@@ -297,10 +300,13 @@ static void change(struct upgrade *u, struct err *e)
 /* True if it cannot be now, and has been given up. */
 static bool hindered(struct upgrade *u)
 {
-	bool hindered = power_shutting_down(u->power);
-	if (hindered)
+	if (power_shutting_down(u->power))
 		give_up_for(u, TENON__CODE__CODE_SHUTTING_DOWN, "upgrade", ECANCELED, "the VM is going down");
-	return hindered;
+	else if (u->power->quiesce->stage != QUIESCE_OFF)
+		give_up_for(u, TENON__CODE__CODE_FROZEN, "upgrade", EBUSY, "Resume comes first");
+	else
+		return false;
+	return true;
 }
 
 bool upgrade_turn(struct upgrade *u)
@@ -309,7 +315,7 @@ bool upgrade_turn(struct upgrade *u)
 		return false;
 	if (hindered(u))
 		return true;
-	if (execs_starting(u->execs) || !workers_stand_alone())
+	if (execs_share_memory(u->execs) || !workers_stand_alone())
 		return false;
 	struct err e;
 	change(u, &e);

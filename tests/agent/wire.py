@@ -101,6 +101,8 @@ class Conn:
         self.by_stream = {}
         self.pongs = []
         self.goaway = None
+        self.events = []  # of stream 0
+        self.response = pb.Response
         self.hello = None
         self.budget = None  # bytes to read before the connection is cut, for tests
         if hello:
@@ -172,8 +174,10 @@ class Conn:
             self.goaway = pb.Error.FromString(payload)
         elif type_ == PONG:
             self.pongs.append(payload)
+        elif type_ == EVENT and stream == 0:
+            self.events.append(pb.Event.FromString(payload))
         elif type_ == RSP:
-            self.take_reply(stream, pb.Response.FromString(payload))
+            self.take_reply(stream, self.response.FromString(payload))
         else:
             x = self.by_stream.get(stream)
             assert x is not None, f"frame type {type_} on stream {stream}, which is nobody's"
@@ -292,6 +296,22 @@ class Conn:
     def configure(self, env=(b"PATH=/usr/bin:/bin",), **kw):
         kw.setdefault("root", pb.Root(initramfs=pb.InitramfsRoot()))
         return self.call(configure=pb.Configure(env=env, **kw)).configure
+
+    def quiesce(self, timeout=DEADLINE, **kw):
+        return self.call(timeout, quiesce=pb.Quiesce(**kw))
+
+    def resume(self, timeout=DEADLINE, **kw):
+        return self.call(timeout, resume=pb.Resume(**kw))
+
+    def kill_process(self, pid, signo, started_ticks=0):
+        return self.call(kill_process=pb.KillProcess(pid=pid, signo=signo, started_ticks=started_ticks))
+
+    def event(self, kind, timeout=DEADLINE):
+        """The next event of that kind on stream 0."""
+        self.wait(lambda: any(e.HasField(kind) for e in self.events), timeout)
+        found = next(e for e in self.events if e.HasField(kind))
+        self.events.remove(found)
+        return getattr(found, kind)
 
     # ---- executions ----
 

@@ -17,6 +17,7 @@ BOOT_SECONDS = 60
 sys.path.insert(0, str(TOP / "tests/agent"))
 import wire  # noqa: E402
 from bulk import Bulk  # noqa: E402
+from proto import vmm_pb2  # noqa: E402
 from wire import pb  # noqa: E402
 
 
@@ -78,6 +79,21 @@ class Vmm:
         assert line.startswith(b"OK ")
         return s
 
+    def qmp(self, command, **arguments):
+        """One command to QEMU, by way of vmm.sock."""
+        sock = wire.connect_unix(self.run / "vmm.sock")
+        conn = wire.Conn(sock, hello=False)
+        conn.send(wire.frame(wire.HELLO, 0, wire.hello_payload(pb.Hello(role=pb.ROLE_VMM))))
+        conn.wait(lambda: conn.hello is not None)
+        conn.response = vmm_pb2.VmmResponse
+        text = json.dumps({"execute": command, "arguments": arguments}).encode()
+        stream = conn.open(vmm_pb2.VmmRequest(qmp=vmm_pb2.VmmQmp(command=text)))
+        conn.wait(lambda: stream in conn.replies)
+        conn.close()
+        reply = json.loads(conn.replies[stream].qmp.reply)
+        assert "return" in reply, reply
+        return reply["return"]
+
     def console(self):
         return (self.state / "console.log").read_bytes()[-20000:].decode(errors="replace")
 
@@ -112,10 +128,11 @@ class AgentVm(Vmm):
 
     port = 1000
 
-    def __init__(self, upper, **kw):
+    def __init__(self, upper, disks=(), **kw):
         super().__init__(TOP / "build/guest/initramfs.cpio",
                          "--disk", f"{TOP}/build/images/base.squashfs,format=raw,readonly=on",
-                         "--disk", f"{upper},format=qcow2,readonly=off", **kw)
+                         "--disk", f"{upper},format=qcow2,readonly=off",
+                         *[arg for disk in disks for arg in ("--disk", disk)], **kw)
         self.conn = None
 
     def connect(self, **kw):
@@ -130,9 +147,13 @@ class AgentVm(Vmm):
     def configured(self, **kw):
         """Booted and configured, with a main connection."""
         assert self.ready == "ready"
-        conn = self.up().connect()
+        self.up().connect()
+        self.configure(**kw)
+        return self
+
+    def configure(self, **kw):
         overlay = pb.OverlayRoot(lower=pb.Device(name=b"vda", fstype=b"squashfs"),
                                  upper=pb.Device(name=b"vdb", fstype=b"ext4"))
         kw.setdefault("realtime_ns", time.time_ns())
-        conn.configure(root=pb.Root(overlay=overlay), env=[], hostname=b"box", seed=os.urandom(64), **kw)
-        return self
+        kw.setdefault("hostname", b"box")
+        self.conn.configure(root=pb.Root(overlay=overlay), env=[], seed=os.urandom(64), **kw)

@@ -17,12 +17,19 @@ static struct execs execs;
 static struct identity identity;
 static struct box box;
 static struct power power;
+static struct quiesce quiesce;
 static struct link link_;
 
 static void on_configured(struct box *b, const struct fault *f)
 {
-	link_configured(&link_, f);
+	link_answer(&link_, LINK_CONFIGURE, f);
 	b->configured = false; /* so that Exec never starts anything */
+}
+
+static void on_resumed(struct quiesce *q, const struct fault *f)
+{
+	(void)q;
+	link_answer(&link_, LINK_RESUME, f);
 }
 
 static bool host_waits(struct power *p)
@@ -40,17 +47,26 @@ static void set_up_once(void)
 	cgroup_pool_init_none(&execs.cgroups);
 	execs.base.ns_fd = -1;
 	box = (struct box){.loop = &loop, .base = &execs.base, .identity = &identity, .done = on_configured};
-	power = (struct power){.loop = &loop, .execs = &execs, .host_waits = host_waits};
+	power = (struct power){
+		.loop = &loop, .execs = &execs, .box = &box, .quiesce = &quiesce, .host_waits = host_waits};
+	/* The machine is not ours: nothing is frozen, and of a Resume only the generation is done. */
+	quiesce = (struct quiesce){.loop = &loop,
+				   .execs = &execs,
+				   .identity = &identity,
+				   .upper_fd = &box.upper_fd,
+				   .resumed = on_resumed};
 	link_.loop = &loop;
 	link_.identity = &identity;
 	link_.execs = &execs;
 	link_.box = &box;
 	link_.power = &power;
+	link_.quiesce = &quiesce;
 	identity_init(&identity);
 	if (loop_init(&loop, NULL) < 0 || execs_init(&execs, &loop, &link_.streams.watch, NULL) < 0 ||
 	    box_init(&box, NULL) < 0 || link_init(&link_, NULL) < 0)
 		abort();
 	power_init(&power);
+	quiesce_init(&quiesce);
 }
 
 /* Rows as they are in the middle of a life: ids of sixteen 'a', 'b', 'c'. */
@@ -83,6 +99,7 @@ static void take_rows_away(void)
 	}
 	execs.table.arena->buried = 0;
 	power.stage = POWER_ON;
+	identity.clone_generation = 0;
 	timer_clear(&power.tick);
 }
 
