@@ -88,7 +88,7 @@ static int start(struct agent *a, const char *listen_on, struct err *e)
 {
 	umask(022);
 	cgroup_pool_init_none(&a->execs.cgroups);
-	a->execs.base = (struct spawn_base){.ns_fd = -1};
+	a->execs.base = (struct spawn_base){.ns_fd = -1, .pts_fd = -1};
 	if (a->own_machine) {
 		start_machine(a);
 	} else {

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #include "guest/exec/rawcall.h"
 
@@ -108,7 +109,8 @@ void BESIDE child_main(void *arg)
 	raw_call(SYS_setsid, 0, 0, 0, 0);
 	advance(c, CHILD_SETNS, 0);
 	advance(c, CHILD_STDIO, c->ns_fd < 0 ? 0 : raw_call(SYS_setns, c->ns_fd, CLONE_NEWNS, 0, 0));
-	advance(c, CHILD_RLIMIT, take_stdio(c));
+	advance(c, CHILD_TTY, take_stdio(c));
+	advance(c, CHILD_RLIMIT, c->tty ? raw_call(SYS_ioctl, 0, TIOCSCTTY, 0, 0) : 0);
 	advance(c, CHILD_CHDIR, raw_call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&c->nofile, 0));
 	advance(c, CHILD_EXECVE, raw_call(SYS_chdir, (long)c->cwd, 0, 0, 0));
 	/* The agent blocks every signal and handles none, so the mask is all there is to restore, SIGPIPE
@@ -119,6 +121,6 @@ void BESIDE child_main(void *arg)
 
 const char *child_step_name(enum child_step step)
 {
-	static const char *const names[] = {"spawn", "setns", "stdio", "rlimit", "chdir", "execve"};
+	static const char *const names[] = {"spawn", "setns", "stdio", "tty", "rlimit", "chdir", "execve"};
 	return names[step];
 }

@@ -1,6 +1,7 @@
 /* What a child does between clone and execve, in the agent's memory on a stack of its own. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/resource.h>
 
@@ -11,6 +12,7 @@ enum child_step {
 	CHILD_SPAWN, /* has not begun, or died on the way without a word */
 	CHILD_SETNS,
 	CHILD_STDIO,
+	CHILD_TTY,
 	CHILD_RLIMIT,
 	CHILD_CHDIR,
 	CHILD_EXECVE,
@@ -24,6 +26,7 @@ struct child {
 	const char *cwd;
 	const char *search; /* the PATH to look argv[0] up in; NULL if it has a slash */
 	int stdio[3];
+	bool tty;     /* they are a terminal's */
 	int error_fd; /* close-on-exec; ends when the child is past execve or gone */
 	int ns_fd;    /* the box's mount namespace, or -1 to stay */
 	struct rlimit nofile;

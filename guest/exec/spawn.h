@@ -17,11 +17,13 @@
 struct spawn_base {
 	char *const *env; /* the box's, n_env entries */
 	size_t n_env;
-	int ns_fd; /* -1: the agent's own mount namespace */
+	int ns_fd;  /* -1: the agent's own mount namespace */
+	int pts_fd; /* directory of the box's /dev/pts; -1: the agent's own /dev/ptmx */
 	struct rlimit nofile;
 };
 
-/* The agent's ends of a child's pipes, non-blocking and close-on-exec. */
+/* The agent's ends of a child's pipes, non-blocking and close-on-exec. With a terminal, in and out are both
+ * its master, and there is no err. */
 struct spawn_pipes {
 	int in; /* -1 without stdin */
 	int out, err;
@@ -33,10 +35,10 @@ struct spawn_pipes {
 int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *base, struct child **child,
 		  struct fault *f);
 
-/* Clones. cgroup_fd: the directory of the cgroup to be born in, or -1. Returns the pid with *pipes filled,
- * which are the caller's to close, or fills *f. */
-pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_fd, struct spawn_pipes *pipes,
-		  struct fault *f);
+/* Clones the child prepared from the same req and base. cgroup_fd: the directory of the cgroup to be born in,
+ * or -1. Returns the pid with *pipes filled, which are the caller's to close, or fills *f. */
+pid_t spawn_start(void *area, struct child *child, const Tenon__Exec *req, const struct spawn_base *base,
+		  int cgroup_fd, struct spawn_pipes *pipes, struct fault *f);
 
 enum spawn_outcome { SPAWN_STARTED, SPAWN_FAILED };
 

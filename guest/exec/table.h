@@ -36,6 +36,7 @@ struct exec_row {
 	int cgroup;    /* of the pool, or -1 */
 	bool attached; /* to a stream of the current connection */
 	bool drop_oldest, timed_out;
+	bool tty; /* out[0].fd is its master, in.fd the same once more; out[1] ended at 0 */
 	uint32_t timeout_ms, grace_ms;
 	uint64_t started_real, started_mono;
 	struct exec_input in;
