@@ -32,7 +32,7 @@ void loop_finish(struct loop *l)
 int loop_add(struct loop *l, struct source *s, int fd, uint32_t events)
 {
 	struct epoll_event ev = {.events = events, .data.ptr = s};
-	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
+	if (epoll_ctl(l->epfd, s->fd < 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &ev) < 0)
 		return -errno;
 	s->fd = fd;
 	return 0;

@@ -36,7 +36,8 @@ struct loop {
 int loop_init(struct loop *l, struct err *e);
 void loop_finish(struct loop *l);
 
-/* Watches fd for epoll events (EPOLLET if the owner keeps its own readiness). Returns 0 or -errno. */
+/* Watches fd for epoll events (EPOLLET if the owner keeps its own readiness). Done again for the same fd,
+ * what is ready is announced anew. Returns 0 or -errno. */
 int loop_add(struct loop *l, struct source *s, int fd, uint32_t events);
 /* Stops watching; s->fd becomes -1, the descriptor stays open. No event of s is delivered afterwards, not
  * even one that has already been fetched. Harmless on a source that is not watched. */

@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -234,7 +235,8 @@ void BESIDE child_main(void *arg)
 	advance(c, CHILD_NICE, g->set_oom ? set_oom_score(c) : 0);
 	advance(c, CHILD_SETNS, g->set_nice ? raw_call(SYS_setpriority, PRIO_PROCESS, 0, g->nice, 0) : 0);
 	advance(c, CHILD_STDIO, c->ns_fd < 0 ? 0 : raw_call(SYS_setns, c->ns_fd, CLONE_NEWNS, 0, 0));
-	advance(c, CHILD_RLIMIT, take_stdio(c));
+	advance(c, CHILD_TTY, take_stdio(c));
+	advance(c, CHILD_RLIMIT, c->tty ? raw_call(SYS_ioctl, 0, TIOCSCTTY, 0, 0) : 0);
 	advance(c, CHILD_USER, set_rlimits(c));
 	advance(c, CHILD_CHDIR, become_user(c));
 	advance(c, CHILD_BOUNDING, raw_call(SYS_chdir, (long)c->cwd, 0, 0, 0));
@@ -252,8 +254,8 @@ void BESIDE child_main(void *arg)
 
 const char *child_step_name(enum child_step step)
 {
-	static const char *const names[] = {"spawn",  "oom",    "nice",   "setns",    "stdio",
-					    "rlimit", "user",   "chdir",  "bounding", "setgroups",
-					    "setgid", "setuid", "filter", "seccomp",  "execve"};
+	static const char *const names[] = {"spawn",  "oom",    "nice",    "setns",    "stdio",     "tty",
+					    "rlimit", "user",   "chdir",   "bounding", "setgroups", "setgid",
+					    "setuid", "filter", "seccomp", "execve"};
 	return names[step];
 }

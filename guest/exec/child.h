@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/filter.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@ enum child_step {
 	CHILD_NICE,
 	CHILD_SETNS,
 	CHILD_STDIO,
+	CHILD_TTY,
 	CHILD_RLIMIT,
 	CHILD_USER,
 	CHILD_CHDIR,
@@ -40,6 +42,7 @@ struct child {
 	const char *cwd;
 	const char *search; /* the PATH to look argv[0] up in; NULL if it has a slash */
 	int stdio[3];
+	bool tty;        /* they are a terminal's */
 	int first_owned; /* this one of 0-2 and those above it become the user's */
 	int error_fd;    /* close-on-exec; ends when the child is past execve or gone */
 	int ns_fd;       /* the box's mount namespace, or -1 to stay */

@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "guest/exec/check.h"
+#include "guest/exec/pty.h"
 #include "guest/exec/session.h"
 #include "guest/log.h"
 #include "proto/cleanup.h"
@@ -14,6 +16,12 @@
 #define GRACE_DEFAULT_MS 2000
 #define QUIET (250 * NSEC_PER_MSEC)        /* since a cgroup was given back: time to make it anew */
 #define RENEWAL_PAUSE (10 * NSEC_PER_MSEC) /* between two of them */
+/* A terminal that nobody holds open, and that may be opened again, says so all the time: only edges,
+ * therefore. */
+#define TTY_OUT_EVENTS (EPOLLIN | EPOLLET)
+/* The kernel does not always say when a terminal takes input again: the word may come before there is room,
+ * and opening it again says nothing. */
+#define TTY_RETRY (500 * NSEC_PER_MSEC)
 
 static struct exec_row *row_of(struct execs *x, int row)
 {
@@ -67,11 +75,28 @@ static int signal_whole(struct execs *x, const struct exec_row *r, int signo)
 	return r->cgroup >= 0 ? cgroup_signal(&x->cgroups, r->cgroup, signo) : signal_session(x, r, signo);
 }
 
+/* What runs in front on its terminal: as a rule the job of an interactive shell, not the shell. -ESRCH also
+ * when the number has come back as a process of another session. */
+static int signal_foreground(const struct exec_row *r, int signo)
+{
+	pid_t group = r->tty ? pty_foreground(r->out[0].fd) : 0;
+	if (group <= 1)
+		return -ESRCH;
+	pid_t session = getsid(group);
+	if (session >= 0 && session != r->session)
+		return -ESRCH;
+	return kill(-group, signo) < 0 ? -errno : 0;
+}
+
 static int signal_target(struct execs *x, const struct exec_row *r, int signo, Tenon__Target target)
 {
 	switch (target) {
 	case TENON__TARGET__TARGET_PROCESS:
-		return r->pid == 0 ? -ESRCH : kill(r->pid, signo) < 0 ? -errno : 0;
+		if (r->pid == 0)
+			return -ESRCH;
+		if (signal_foreground(r, signo) == 0)
+			return 0;
+		return kill(r->pid, signo) < 0 ? -errno : 0;
 	case TENON__TARGET__TARGET_GROUP:
 		if (session_is_anothers(x, r))
 			return -ESRCH;
@@ -87,6 +112,14 @@ static int signal_target(struct execs *x, const struct exec_row *r, int signo, T
 
 static void step(struct execs *x, int row, enum exec_event event);
 
+static unsigned how_to_read(const struct exec_row *r)
+{
+	unsigned how = r->drop_oldest ? OUTPUT_DROP_OLDEST : 0;
+	if (r->tty)
+		how |= r->pid != 0 ? OUTPUT_TTY | OUTPUT_TTY_LED : OUTPUT_TTY;
+	return how;
+}
+
 static void record_exit(struct execs *x, struct exec_row *r)
 {
 	r->exit.timed_out = r->timed_out;
@@ -94,7 +127,7 @@ static void record_exit(struct execs *x, struct exec_row *r)
 	r->exit.ended_real = clock_real();
 	r->exit.ended_mono = clock_mono();
 	for (int i = 0; i < 2; i++)
-		r->exit.total[i] = exec_output_total(&r->out[i], &r->exit.open[i]);
+		r->exit.total[i] = exec_output_total(&r->out[i], how_to_read(r), &r->exit.open[i]);
 }
 
 /* The error pipe has ended: the child is out of our memory. */
@@ -134,6 +167,7 @@ static void free_row(struct execs *x, int row)
 	struct exec_row *r = row_of(x, row);
 	struct exec_slot *s = &x->slots[row];
 	disarm(x, row);
+	timer_clear(&s->retry);
 	stop_watching(x, &s->in, &r->in.fd);
 	stop_watching(x, &s->out, &r->out[0].fd);
 	stop_watching(x, &s->err, &r->out[1].fd);
@@ -227,19 +261,44 @@ void execs_settle(struct execs *x, int row)
 
 /* ---- descriptors and deadlines ---- */
 
+static void stop_input(struct execs *x, int row)
+{
+	timer_clear(&x->slots[row].retry);
+	stop_watching(x, &x->slots[row].in, &row_of(x, row)->in.fd);
+}
+
+/* Nobody holds it open, and its leader is gone, who might have opened it again. */
+static void hang_up(struct execs *x, int row)
+{
+	struct exec_row *r = row_of(x, row);
+	if (r->exit.total[0] == OUTPUT_TOTAL_UNKNOWN)
+		r->exit.total[0] = r->out[0].ring.end;
+	if (r->in.fd < 0)
+		return;
+	exec_input_close(&r->in);
+	stop_input(x, row);
+	tell(x, row, EXEC_NEWS_INPUT);
+}
+
 static void pump_output(struct execs *x, int row, int i)
 {
 	struct exec_row *r = row_of(x, row);
 	struct exec_output *o = &r->out[i];
+	struct source *source = i == 0 ? &x->slots[row].out : &x->slots[row].err;
 	bool news = false;
 	while (!o->eof &&
-	       exec_output_read(o, exec_table_ring(&x->table, row, CHANNEL_STDOUT + i), r->drop_oldest)) {
+	       exec_output_read(o, exec_table_ring(&x->table, row, CHANNEL_STDOUT + i), how_to_read(r))) {
 		news = true;
 		if (r->drop_oldest)
 			break; /* it never fills: give others their turn, epoll will say so again */
 	}
-	if (o->eof)
-		stop_watching(x, i == 0 ? &x->slots[row].out : &x->slots[row].err, &o->fd);
+	if (o->eof) {
+		stop_watching(x, source, &o->fd);
+		if (r->tty)
+			hang_up(x, row);
+	} else if (r->tty && r->drop_oldest && o->readable) {
+		loop_add(x->loop, source, o->fd, TTY_OUT_EVENTS);
+	}
 	if (news)
 		tell(x, row, EXEC_NEWS_OUTPUT);
 }
@@ -269,8 +328,10 @@ static void pump_input(struct execs *x, int row)
 	struct exec_row *r = row_of(x, row);
 	if (r->in.fd < 0)
 		return;
-	if (exec_input_write(&r->in, exec_table_ring(&x->table, row, CHANNEL_STDIN)))
-		stop_watching(x, &x->slots[row].in, &r->in.fd);
+	if (exec_input_write(&r->in, exec_table_ring(&x->table, row, CHANNEL_STDIN), r->tty))
+		stop_input(x, row);
+	else if (r->tty && exec_input_waiting(&r->in))
+		timer_set(x->loop, &x->slots[row].retry, clock_mono() + TTY_RETRY);
 	tell(x, row, EXEC_NEWS_INPUT);
 }
 
@@ -281,6 +342,12 @@ static void stdin_ready(struct source *src, uint32_t events)
 	if (events & EPOLLERR)
 		exec_input_close(&row_of(s->owner, row)->in);
 	pump_input(s->owner, row);
+}
+
+static void retry_input(struct timer *t)
+{
+	struct exec_slot *s = container_of(t, struct exec_slot, retry);
+	pump_input(s->owner, index_of(s));
 }
 
 static void conclude_spawn(struct execs *x, int row)
@@ -347,7 +414,8 @@ static void init_slot(struct execs *x, int row)
 					   .out = {-1, stdout_ready},
 					   .err = {-1, stderr_ready},
 					   .error = {-1, error_pipe_ready},
-					   .timer = {.fire = deadline}};
+					   .timer = {.fire = deadline},
+					   .retry = {.fire = retry_input}};
 }
 
 static int watch_if_open(struct execs *x, struct source *s, int fd, uint32_t events)
@@ -361,7 +429,7 @@ static int watch_pipes(struct execs *x, int row)
 	struct exec_slot *s = &x->slots[row];
 	/* Edges, so that a full ring or an idle stdin costs nothing; drop_oldest never leaves a pipe unread.
 	 */
-	uint32_t out_events = r->drop_oldest ? EPOLLIN : EPOLLIN | EPOLLET;
+	uint32_t out_events = r->tty ? TTY_OUT_EVENTS : r->drop_oldest ? EPOLLIN : EPOLLIN | EPOLLET;
 	return watch_if_open(x, &s->error, r->error_fd, EPOLLIN) |
 	       watch_if_open(x, &s->out, r->out[0].fd, out_events) |
 	       watch_if_open(x, &s->err, r->out[1].fd, out_events) |
@@ -462,8 +530,7 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 	}
 	if (r->cgroup >= 0)
 		r->used_before = x->cgroups.entries[r->cgroup].base;
-	pid_t pid =
-		spawn_start(area, s->child, req->with_stdin, cgroup_dir(&x->cgroups, r->cgroup), &pipes, f);
+	pid_t pid = spawn_start(area, s->child, req, &x->base, cgroup_dir(&x->cgroups, r->cgroup), &pipes, f);
 	if (pid < 0) {
 		give_back_cgroup(x, r);
 		spawn_release(area, row < EXEC_WARM_ROWS);
@@ -478,10 +545,12 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 	r->timeout_ms = req->timeout_ms;
 	r->grace_ms = req->grace_ms;
 	r->drop_oldest = req->ring_policy == TENON__RING_POLICY__RING_DROP_OLDEST;
+	r->tty = req->tty != NULL;
 	r->error_fd = pipes.error;
 	exec_input_init(&r->in, pipes.in);
 	r->out[0].fd = pipes.out;
 	r->out[1].fd = pipes.err;
+	r->out[1].eof = r->tty;
 	r->out[0].limit = req->stdout_limit;
 	r->out[1].limit = req->stderr_limit;
 	r->attached = true;
@@ -572,6 +641,25 @@ int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, stru
 	if (e < 0) {
 		*f = (struct fault){.code = TENON__CODE__CODE_INTERNAL};
 		return err_sys(&f->err, "kill", -e, "signal %d", signo);
+	}
+	return 0;
+}
+
+int execs_resize(struct execs *x, int row, const Tenon__Tty *asked, struct fault *f)
+{
+	const struct exec_row *r = row_of(x, row);
+	struct winsize size;
+	if (!r->tty)
+		return fault_invalid(f, "resize.id", "the execution has no terminal");
+	int e = pty_size(asked, "resize.size.rows", "resize.size.cols", &size, f);
+	if (e < 0)
+		return e;
+	if (r->out[0].fd < 0)
+		return fault_code(f, TENON__CODE__CODE_NOT_FOUND, "the terminal is gone");
+	e = pty_resize(r->out[0].fd, &size);
+	if (e < 0) {
+		*f = (struct fault){.code = TENON__CODE__CODE_INTERNAL};
+		return err_sys(&f->err, "resize", -e, "TIOCSWINSZ");
 	}
 	return 0;
 }

@@ -29,6 +29,7 @@ struct exec_slot {
 	struct execs *owner;
 	struct source in, out, err, error;
 	struct timer timer; /* spawn deadline, then timeout, then grace */
+	struct timer retry; /* of input that a terminal does not take */
 	struct child *child;
 	struct filter *awaited; /* by the child; NULL: it has its own, or needs none */
 	struct fault failure;
@@ -79,6 +80,9 @@ void execs_settle(struct execs *x, int row);
 
 int execs_ack(struct execs *x, int row, struct fault *f);
 int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, struct fault *f);
+
+/* Sets the size of the row's terminal. */
+int execs_resize(struct execs *x, int row, const Tenon__Tty *size, struct fault *f);
 
 /* The reaper's: true if pid was an execution. */
 bool execs_reaped(struct execs *x, pid_t pid, int status, const struct rusage *ru);

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "guest/exec/pty.h"
+
 void exec_input_init(struct exec_input *in, int fd)
 {
 	*in = (struct exec_input){.fd = fd, .closed = fd < 0, .closed_told = fd < 0};
@@ -45,20 +47,33 @@ int exec_input_end(struct exec_input *in, uint64_t total)
 	return 0;
 }
 
-bool exec_input_write(struct exec_input *in, uint8_t *mem)
+/* A terminal has no end of file to close; it is told by a character. */
+static bool end_terminal(struct exec_input *in, const uint8_t *mem)
+{
+	uint8_t last = in->ring.base > 0 ? mem[(in->ring.base - 1) % RING_SIZE] : '\n';
+	int r = pty_end_input(in->fd, last, &in->veofs);
+	return r != -EAGAIN && r != -EIO;
+}
+
+bool exec_input_write(struct exec_input *in, uint8_t *mem, bool tty)
 {
 	if (in->closed)
 		return true;
 	while (ring_used(&in->ring) > 0) {
 		ssize_t n = ring_write(&in->ring, mem, in->fd);
-		if (n == -EAGAIN || n == -EINTR)
+		if (n == -EAGAIN || n == -EINTR || (tty && n == -EIO))
 			return false;
 		if (n < 0) {
 			exec_input_close(in);
 			return true;
 		}
 	}
-	return in->eof;
+	return in->eof && (!tty || end_terminal(in, mem));
+}
+
+bool exec_input_waiting(const struct exec_input *in)
+{
+	return in->fd >= 0 && !in->closed && (in->eof || ring_used(&in->ring) > 0);
 }
 
 void exec_input_attach(struct exec_input *in)

@@ -1,4 +1,4 @@
-/* stdin of one execution, from the host to its pipe (WIRE.md §4). */
+/* stdin of one execution, from the host to its pipe or terminal (WIRE.md §4). */
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +14,7 @@ struct exec_input {
 	bool eof;         /* the host has ended it at ring.end */
 	bool closed;      /* nobody reads: what still comes is ignored */
 	bool closed_told; /* by an EOF frame, or by the row that answered the stream */
+	uint8_t veofs;    /* of a terminal: how many VEOF characters have told it of eof */
 };
 
 /* fd: the write end, or -1: there is no stdin, which is closed from the start. */
@@ -29,9 +30,13 @@ int exec_input_put(struct exec_input *in, uint8_t *mem, uint64_t offset, const u
 /* The host's EOF. Returns 0, or -EPROTO if total is not where the bytes ended. */
 int exec_input_end(struct exec_input *in, uint64_t total);
 
-/* Writes what the pipe takes. Returns true if fd has served: everything is written after EOF, or nobody reads
- * (then `closed`). Closing it is the caller's. */
-bool exec_input_write(struct exec_input *in, uint8_t *mem);
+/* Writes what the pipe takes, or the terminal. Returns true if fd has served: everything is written after
+ * EOF, or nobody reads (then `closed`). Closing it is the caller's. A terminal that nobody holds open may be
+ * opened again: that it is gone for good its output tells. */
+bool exec_input_write(struct exec_input *in, uint8_t *mem, bool tty);
+
+/* Whether something is left that fd has not taken. */
+bool exec_input_waiting(const struct exec_input *in);
 
 /* A row is about to answer a stream: it says acked, limit and closed as they are now. */
 void exec_input_attach(struct exec_input *in);

@@ -6,23 +6,24 @@
 
 #include "proto/frame.h"
 
-bool exec_output_read(struct exec_output *o, uint8_t *mem, bool drop_oldest)
+bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how)
 {
 	if (o->fd < 0 || !o->readable)
 		return false;
-	if (drop_oldest && ring_free(&o->ring) < RING_SIZE / 4)
+	if (how & OUTPUT_DROP_OLDEST && ring_free(&o->ring) < RING_SIZE / 4)
 		ring_release(&o->ring, o->ring.end - RING_SIZE / 4 * 3);
 
 	size_t room = ring_free(&o->ring);
 	ssize_t n = ring_read(&o->ring, mem, o->fd);
 	if (n > 0) {
-		if ((size_t)n < room && !o->hung_up)
+		if ((size_t)n < room && !o->hung_up && !(how & OUTPUT_TTY))
 			o->readable = false;
 		return true;
 	}
-	if (n == -EAGAIN)
+	bool empty = n == -EAGAIN || (n == -EIO && how & OUTPUT_TTY_LED);
+	if (empty)
 		o->readable = false;
-	if (n == -EAGAIN || n == -ENOBUFS || n == -EINTR)
+	if (empty || n == -ENOBUFS || n == -EINTR)
 		return false;
 	o->eof = true; /* also on an error: nothing more will come out of it */
 	return true;
@@ -96,7 +97,7 @@ bool exec_output_drained(const struct exec_output *o, bool has_stream)
 	return o->eof && o->acked == o->ring.end && (o->eof_sent || !has_stream);
 }
 
-uint64_t exec_output_total(const struct exec_output *o, bool *open)
+uint64_t exec_output_total(const struct exec_output *o, unsigned how, bool *open)
 {
 	int unread = 0;
 	*open = false;
@@ -104,6 +105,8 @@ uint64_t exec_output_total(const struct exec_output *o, bool *open)
 		struct pollfd p = {.fd = o->fd};
 		ioctl(o->fd, FIONREAD, &unread);
 		*open = poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP);
+		if (how & OUTPUT_TTY)
+			return OUTPUT_TOTAL_UNKNOWN;
 	}
 	return o->ring.end + (uint64_t)unread;
 }

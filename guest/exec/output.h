@@ -1,4 +1,4 @@
-/* stdout or stderr of one execution, from its pipe to the host (WIRE.md §4): what is read, sent,
+/* stdout or stderr of one execution, from its pipe or terminal to the host (WIRE.md §4): what is read, sent,
  * acknowledged. Knows neither frames nor connections. */
 #pragma once
 
@@ -20,10 +20,17 @@ struct exec_output {
 	bool eof_sent;  /* on this stream */
 };
 
-/* One read of what the pipe has into what the ring takes; a full ring drops its oldest quarter first if
- * drop_oldest. Returns true if there are new bytes or the end. At the end eof is set; closing fd is the
- * caller's. */
-bool exec_output_read(struct exec_output *o, uint8_t *mem, bool drop_oldest);
+/* How a channel is read; bits. */
+enum exec_output_how {
+	OUTPUT_DROP_OLDEST = 1 << 0, /* a full ring drops its oldest quarter first */
+	OUTPUT_TTY =
+		1 << 1, /* fd is a terminal's master: a read gives less than there is, and EIO is the end */
+	OUTPUT_TTY_LED = 1 << 2, /* but not yet: its session's leader lives, and may open it again */
+};
+
+/* One read of what the pipe has into what the ring takes. Returns true if there are new bytes or the end. At
+ * the end eof is set; closing fd is the caller's. */
+bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how);
 
 /* The host's CREDIT. Returns 0, or -EPROTO if it acknowledges what does not exist. */
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit);
@@ -46,5 +53,7 @@ bool exec_output_ready(const struct exec_output *o);
 /* Ended, credited to the end and, with a stream, its EOF sent. */
 bool exec_output_drained(const struct exec_output *o, bool has_stream);
 
-/* Bytes written into the pipe so far, read or not, and whether somebody can write more. */
-uint64_t exec_output_total(const struct exec_output *o, bool *open);
+/* Bytes written into the pipe so far, read or not, and whether somebody can write more. What a terminal holds
+ * cannot be counted. */
+#define OUTPUT_TOTAL_UNKNOWN UINT64_MAX
+uint64_t exec_output_total(const struct exec_output *o, unsigned how, bool *open);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "guest/exec/env.h"
+#include "guest/exec/pty.h"
 #include "guest/exec/rawcall.h"
 #include "proto/cleanup.h"
 
@@ -134,6 +135,49 @@ static int make_pipe(int ours[1], int theirs[1], bool we_write)
 	return fcntl(ours[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+static void close_pipes(struct spawn_pipes *p)
+{
+	close_fd(&p->in);
+	close_fd(&p->out);
+	close_fd(&p->err);
+	close_fd(&p->error);
+}
+#define _cleanup_pipes_ __attribute__((cleanup(close_pipes)))
+
+static int make_pipes(bool with_stdin, struct spawn_pipes *ours, struct spawn_pipes *theirs, struct fault *f)
+{
+	int r = 0;
+	if (with_stdin)
+		r = make_pipe(&ours->in, &theirs->in, true);
+	else if ((theirs->in = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+		r = -errno;
+	if (r == 0)
+		r = make_pipe(&ours->out, &theirs->out, false);
+	if (r == 0)
+		r = make_pipe(&ours->err, &theirs->err, false);
+	if (r == 0)
+		return 0;
+	*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
+	return err_sys(&f->err, "pipe", -r, "no descriptors for the command's pipes");
+}
+
+/* The slave is theirs.out alone: all three of the child's are that one. */
+static int make_terminal(int pts_fd, const Tenon__Tty *tty, struct spawn_pipes *ours,
+			 struct spawn_pipes *theirs, struct fault *f)
+{
+	struct winsize size;
+	int r = pty_size(tty, "exec.tty.rows", "exec.tty.cols", &size, f);
+	if (r < 0)
+		return r;
+	r = ours->out = pty_open(pts_fd, &size, &theirs->out);
+	if (r >= 0 && (ours->in = fcntl(ours->out, F_DUPFD_CLOEXEC, 0)) < 0)
+		r = -errno;
+	if (r >= 0)
+		return 0;
+	*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
+	return err_sys(&f->err, "pty", -r, "no terminal to be had");
+}
+
 static pid_t clone_child(void *area, struct child *child, int cgroup_fd)
 {
 	/* The OOM score is that of everybody who shares the memory: where it changes, the child has a copy,
@@ -151,38 +195,31 @@ static pid_t clone_child(void *area, struct child *child, int cgroup_fd)
 	return (pid_t)raw_clone(SYS_clone3, (long)&args, sizeof args, child_main, child);
 }
 
-pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_fd, struct spawn_pipes *pipes,
-		  struct fault *f)
+pid_t spawn_start(void *area, struct child *child, const Tenon__Exec *req, const struct spawn_base *base,
+		  int cgroup_fd, struct spawn_pipes *pipes, struct fault *f)
 {
-	_cleanup_close_ int in = -1, out = -1, err = -1, error = -1;
-	_cleanup_close_ int child_in = -1, child_out = -1, child_err = -1, child_error = -1;
-
-	int r = 0;
-	if (with_stdin)
-		r = make_pipe(&in, &child_in, true);
-	else if ((child_in = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
-		r = -errno;
-	if (r == 0)
-		r = make_pipe(&out, &child_out, false);
-	if (r == 0)
-		r = make_pipe(&err, &child_err, false);
-	if (r == 0)
-		r = make_pipe(&error, &child_error, false);
-	if (r < 0) {
+	_cleanup_pipes_ struct spawn_pipes ours = {-1, -1, -1, -1}, theirs = {-1, -1, -1, -1};
+	int r = req->tty ? make_terminal(base->pts_fd, req->tty, &ours, &theirs, f)
+			 : make_pipes(req->with_stdin, &ours, &theirs, f);
+	if (r < 0)
+		return r;
+	if ((r = make_pipe(&ours.error, &theirs.error, false)) < 0) {
 		*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
-		return err_sys(&f->err, "pipe", -r, "no descriptors for the command's pipes");
+		return err_sys(&f->err, "pipe", -r, "no descriptors for the error pipe");
 	}
 
-	child->stdio[0] = child_in;
-	child->stdio[1] = child_out;
-	child->stdio[2] = child_err;
-	child->error_fd = child_error;
+	child->tty = req->tty != NULL;
+	child->stdio[0] = child->tty ? theirs.out : theirs.in;
+	child->stdio[1] = theirs.out;
+	child->stdio[2] = child->tty ? theirs.out : theirs.err;
+	child->error_fd = theirs.error;
 	pid_t pid = clone_child(area, child, cgroup_fd);
 	if (pid < 0) {
 		*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
 		return err_sys(&f->err, "clone", -pid, "cannot create a process");
 	}
-	*pipes = (struct spawn_pipes){steal_fd(&in), steal_fd(&out), steal_fd(&err), steal_fd(&error)};
+	*pipes = ours;
+	ours = (struct spawn_pipes){-1, -1, -1, -1};
 	return pid;
 }
 

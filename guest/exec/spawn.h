@@ -25,7 +25,8 @@ struct spawn_base {
 	struct confine_own own;
 };
 
-/* The agent's ends of a child's pipes, non-blocking and close-on-exec. */
+/* The agent's ends of a child's pipes, non-blocking and close-on-exec. With a terminal, in and out are both
+ * its master, and there is no err. */
 struct spawn_pipes {
 	int in; /* -1 without stdin */
 	int out, err;
@@ -37,10 +38,10 @@ struct spawn_pipes {
 int spawn_prepare(void *area, const Tenon__Exec *req, const struct spawn_base *base, struct child **child,
 		  struct fault *f);
 
-/* Clones. cgroup_fd: the directory of the cgroup to be born in, or -1. Returns the pid with *pipes filled,
- * which are the caller's to close, or fills *f. */
-pid_t spawn_start(void *area, struct child *child, bool with_stdin, int cgroup_fd, struct spawn_pipes *pipes,
-		  struct fault *f);
+/* Clones the child prepared from the same req and base. cgroup_fd: the directory of the cgroup to be born in,
+ * or -1. Returns the pid with *pipes filled, which are the caller's to close, or fills *f. */
+pid_t spawn_start(void *area, struct child *child, const Tenon__Exec *req, const struct spawn_base *base,
+		  int cgroup_fd, struct spawn_pipes *pipes, struct fault *f);
 
 /* The filter that a child with c->filter waits for: a copy of it (r is 0), or why there is none. Before the
  * clone or after it. */

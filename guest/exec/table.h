@@ -42,6 +42,7 @@ struct exec_row {
 	struct usage used_before; /* of this cgroup, by others */
 	bool attached;            /* to a stream of the current connection */
 	bool drop_oldest, timed_out;
+	bool tty; /* out[0].fd is its master, in.fd the same once more; out[1] ended at 0 */
 	uint32_t timeout_ms, grace_ms;
 	uint64_t deadline; /* spawn deadline, timeout or grace, whichever runs: CLOCK_MONOTONIC; 0: none */
 	uint64_t started_real, started_mono;

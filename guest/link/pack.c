@@ -117,6 +117,7 @@ void pack_exec(struct packed_exec *p, const struct exec_row *r, bool fresh)
 	s->stderr_base = r->out[1].ring.base;
 	s->stderr_end = r->out[1].ring.end;
 	s->started_ns = r->started_real;
+	s->tty = r->tty;
 	if (r->state == EXEC_EXITED || r->state == EXEC_ACKED) {
 		pack_exit(&p->exit, &p->rusage, r);
 		s->exit = &p->exit;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "guest/exec/process.h"
+#include "guest/exec/signame.h"
 #include "guest/link/pack.h"
 
 #define LIST_MAX 256
@@ -200,14 +201,32 @@ static int serve_signal(struct link *l, uint32_t stream, const Tenon__Signal *re
 	int row, r = find_row(l, &req->id, "signal.id", &row, f);
 	if (r < 0)
 		return r;
-	if (req->signo < 1 || req->signo > 64)
+	int signo = req->signo <= 64 ? (int)req->signo : 0;
+	if (req->name.len > 0 && req->signo != 0)
+		return fault_invalid(f, "signal.name", "comes with the number %u", req->signo);
+	if (req->name.len > 0 && (signo = signame_parse(req->name.data, req->name.len)) < 0)
+		return fault_invalid(f, "signal.name", "is no signal's");
+	if (signo == 0)
 		return fault_invalid(f, "signal.signo", "%u is no signal", req->signo);
 	if (req->target > TENON__TARGET__TARGET_ALL) {
 		fault_code(f, TENON__CODE__CODE_UNSUPPORTED, "unknown target %u", (unsigned)req->target);
 		f->field = "signal.target";
 		return -EINVAL;
 	}
-	r = execs_signal(l->execs, row, (int)req->signo, req->target, f);
+	r = execs_signal(l->execs, row, signo, req->target, f);
+	if (r == 0)
+		pack_done(&l->main->out, stream);
+	return r;
+}
+
+static int serve_resize(struct link *l, uint32_t stream, const Tenon__Resize *req, struct fault *f)
+{
+	int row, r = find_row(l, &req->id, "resize.id", &row, f);
+	if (r < 0)
+		return r;
+	if (!req->size)
+		return fault_invalid(f, "resize.size", "is missing");
+	r = execs_resize(l->execs, row, req->size, f);
 	if (r == 0)
 		pack_done(&l->main->out, stream);
 	return r;
@@ -283,6 +302,8 @@ static int serve(struct link *l, uint32_t stream, const Tenon__Request *req, str
 		return serve_ack(l, stream, req->exec_ack, f);
 	case TENON__REQUEST__OP_SIGNAL:
 		return serve_signal(l, stream, req->signal, f);
+	case TENON__REQUEST__OP_RESIZE:
+		return serve_resize(l, stream, req->resize, f);
 	case TENON__REQUEST__OP_LIST_EXECS:
 		return serve_list(l, stream, req->list_execs, f);
 	case TENON__REQUEST__OP_SHUTDOWN:

@@ -80,7 +80,7 @@ class Execution:
         if self.exit is None:
             return False
         totals = {STDOUT: self.exit.stdout_total, STDERR: self.exit.stderr_total}
-        return all(self.end[c] >= totals[c] for c in totals)
+        return all(c in self.eof or self.end[c] >= totals[c] for c in totals)
 
     def done(self):
         return self.failed is not None or self.has_totals()
@@ -361,8 +361,16 @@ class Conn:
         self.ack(x)
         return x
 
-    def signal(self, x, signo, target=pb.TARGET_PROCESS):
-        return self.call(signal=pb.Signal(id=x.id, signo=signo, target=target))
+    def signal(self, x, signo=0, target=pb.TARGET_PROCESS, name=b""):
+        return self.call(signal=pb.Signal(id=x.id, signo=signo, target=target, name=name))
+
+    def resize(self, x, rows=0, cols=0):
+        return self.call(resize=pb.Resize(id=x.id, size=pb.Tty(rows=rows, cols=cols)))
+
+    def type(self, x, data, eof=False):
+        x.stdin += data
+        x.stdin_eof = eof
+        self.feed(x)
 
     def list(self, **kw):
         return self.call(list_execs=pb.ListExecs(**kw)).execs.execs

@@ -179,14 +179,20 @@ static void where_there_are_no_cgroups(void **state)
 	}
 }
 
-static void an_oom_kill_is_counted_once(void **state)
+static void an_oom_kill_is_told_once_and_is_one_users(void **state)
 {
 	(void)state;
+	uint64_t kills;
 	int cg = take(&none);
-	assert_false(cgroup_oom_killed(&pool, cg));
+	assert_int_equal(cgroup_oom_kills(&pool, cg), 0);
 	put(cg, "memory.events", "low 0\noom_kill 2\n");
-	assert_true(cgroup_oom_killed(&pool, cg));
-	assert_false(cgroup_oom_killed(&pool, cg));
+	assert_int_equal(cgroup_oom_kills(&pool, cg), 2);
+	assert_int_equal(cgroup_oom_news(&pool, &kills), cg);
+	assert_int_equal(kills, 2);
+	assert_int_equal(cgroup_oom_news(&pool, &kills), -1);
+	cgroup_give_back(&pool, cg);
+	assert_int_equal(take(&none), cg);
+	assert_int_equal(cgroup_oom_kills(&pool, cg), 0);
 }
 
 static void those_of_the_pool(void **state)
@@ -227,7 +233,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(limits_go_with_their_cgroup, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_control_that_is_not_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(where_there_are_no_cgroups, setup, teardown),
-		cmocka_unit_test_setup_teardown(an_oom_kill_is_counted_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_oom_kill_is_told_once_and_is_one_users, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,14 +46,14 @@ static void put_write_end(void **state)
 	struct fixture *f = *state;
 	assert_int_equal(exec_input_put(&f->in, mem, 0, (const uint8_t *)"hello", 5), 0);
 	assert_true(exec_input_credit_due(&f->in));
-	assert_false(exec_input_write(&f->in, mem));
+	assert_false(exec_input_write(&f->in, mem, false));
 	char got[8];
 	assert_int_equal(read(f->reader, got, sizeof got), 5);
 	assert_memory_equal(got, "hello", 5);
 	assert_int_equal(exec_input_end(&f->in, 4), -EPROTO);
 	assert_int_equal(exec_input_end(&f->in, 5), 0);
 	assert_int_equal(exec_input_end(&f->in, 5), 0); /* a repeat */
-	assert_true(exec_input_write(&f->in, mem));
+	assert_true(exec_input_write(&f->in, mem, false));
 	assert_int_equal(exec_input_put(&f->in, mem, 5, bytes, 1), -EPROTO);
 	assert_int_equal(exec_input_put(&f->in, mem, 0, bytes, 5), 0); /* sent again after a reconnect */
 }
@@ -78,7 +78,7 @@ static void credit_bounds_it(void **state)
 	assert_int_equal(acked, RING_SIZE);
 	assert_int_equal(limit, RING_SIZE);
 	assert_false(exec_input_credit_due(&f->in));
-	exec_input_write(&f->in, mem); /* a pipe holds as much */
+	exec_input_write(&f->in, mem, false); /* a pipe holds as much */
 	assert_true(exec_input_credit_due(&f->in));
 	exec_input_credit(&f->in, &acked, &limit);
 	assert_int_equal(limit, 2 * RING_SIZE);
@@ -91,7 +91,7 @@ static void nobody_reads_any_more(void **state)
 	close(f->reader);
 	f->reader = -1;
 	assert_int_equal(exec_input_put(&f->in, mem, 0, bytes, 10), 0);
-	assert_true(exec_input_write(&f->in, mem));
+	assert_true(exec_input_write(&f->in, mem, false));
 	assert_true(f->in.closed && !f->in.closed_told);
 	assert_int_equal(ring_used(&f->in.ring), 0);
 	assert_int_equal(exec_input_put(&f->in, mem, 777, bytes, 10), 0);

@@ -58,16 +58,16 @@ static void assert_next(struct exec_output *o, enum exec_chunk_kind kind, uint64
 static void sends_what_it_reads_then_eof(void **state)
 {
 	struct fixture *f = *state;
-	assert_false(exec_output_read(&f->o, mem, false)); /* not said to be readable */
+	assert_false(exec_output_read(&f->o, mem, 0)); /* not said to be readable */
 	feed(f, 100);
-	assert_true(exec_output_read(&f->o, mem, false));
+	assert_true(exec_output_read(&f->o, mem, 0));
 	assert_false(f->o.readable); /* it came up short: the next edge will tell */
 	assert_next(&f->o, CHUNK_DATA, 0, 100);
 	assert_next(&f->o, CHUNK_NONE, 0, 0);
 	close(f->writer);
 	f->writer = -1;
 	f->o.readable = f->o.hung_up = true;
-	assert_true(exec_output_read(&f->o, mem, false));
+	assert_true(exec_output_read(&f->o, mem, 0));
 	assert_true(f->o.eof);
 	assert_next(&f->o, CHUNK_EOF, 100, 100);
 	assert_next(&f->o, CHUNK_NONE, 0, 0);
@@ -80,15 +80,15 @@ static void a_full_ring_blocks(void **state)
 {
 	struct fixture *f = *state;
 	feed(f, 65536);
-	assert_true(exec_output_read(&f->o, mem, false));
+	assert_true(exec_output_read(&f->o, mem, 0));
 	feed(f, 10);
-	assert_false(exec_output_read(&f->o, mem, false));
+	assert_false(exec_output_read(&f->o, mem, 0));
 	assert_true(f->o.readable); /* an acknowledgement will read on */
 	assert_int_equal(exec_output_credit(&f->o, 0, 1 << 20), 0);
 	assert_next(&f->o, CHUNK_DATA, 0, 65528);
 	assert_next(&f->o, CHUNK_DATA, 65528, 65536);
 	assert_int_equal(exec_output_credit(&f->o, 65536, 1 << 20), 0);
-	assert_true(exec_output_read(&f->o, mem, false));
+	assert_true(exec_output_read(&f->o, mem, 0));
 	assert_next(&f->o, CHUNK_DATA, 65536, 65546);
 }
 
@@ -98,7 +98,7 @@ static void drop_oldest_tells_one_gap(void **state)
 	f->o.limit = 0;
 	for (int i = 0; i < 20; i++) {
 		feed(f, 10000);
-		assert_true(exec_output_read(&f->o, mem, true));
+		assert_true(exec_output_read(&f->o, mem, OUTPUT_DROP_OLDEST));
 		assert_next(&f->o, CHUNK_NONE, 0, 0);
 	}
 	assert_int_equal(f->o.ring.end, 200000);
@@ -125,7 +125,7 @@ static void credit_is_honoured(void **state)
 	struct fixture *f = *state;
 	f->o.limit = 0;
 	feed(f, 1000);
-	exec_output_read(&f->o, mem, false);
+	exec_output_read(&f->o, mem, 0);
 	assert_next(&f->o, CHUNK_NONE, 0, 0);
 	assert_int_equal(exec_output_credit(&f->o, 0, 7), 0);
 	assert_next(&f->o, CHUNK_DATA, 0, 7);
@@ -140,7 +140,7 @@ static void attach_resumes_exactly(void **state)
 {
 	struct fixture *f = *state;
 	feed(f, 1000);
-	exec_output_read(&f->o, mem, false);
+	exec_output_read(&f->o, mem, 0);
 	assert_next(&f->o, CHUNK_DATA, 0, 1000);
 	exec_output_attach(&f->o, 400, 1 << 20);
 	assert_int_equal(f->o.ring.base, 400);
@@ -169,11 +169,11 @@ static void the_total_counts_what_is_in_the_pipe(void **state)
 	struct fixture *f = *state;
 	bool open;
 	feed(f, 123);
-	assert_int_equal(exec_output_total(&f->o, &open), 123);
+	assert_int_equal(exec_output_total(&f->o, 0, &open), 123);
 	assert_true(open);
 	close(f->writer);
 	f->writer = -1;
-	assert_int_equal(exec_output_total(&f->o, &open), 123);
+	assert_int_equal(exec_output_total(&f->o, 0, &open), 123);
 	assert_false(open);
 }
 
