@@ -184,12 +184,13 @@ static int link_beside(struct unpack *u, const char *raw, struct beside *b, int 
 	if (r < 0)
 		return unpack_fail(u, "link", -r, f);
 	size_t n = parent_of(target, &last);
-	target[n] = '\0';
+	if (n > 0)
+		target[n] = '\0'; /* the slash before `last` */
 	_cleanup_close_ int from =
 		where_resolve_path(&u->dirs.top, n > 0 ? target : ".", O_PATH | O_DIRECTORY);
 	if (from < 0)
 		return unpack_fail(u, "link", -from, f);
-	r = beside_link(b, dir, from, n > 0 ? last : target);
+	r = beside_link(b, dir, from, last);
 	return r < 0 ? unpack_fail(u, "link", -r, f) : 0;
 }
 
