@@ -29,8 +29,7 @@ static bulk_op *find(const Tenon__BulkRequest *req)
 	return i < sizeof ops / sizeof *ops ? ops[i] : NULL;
 }
 
-/* One operation to its end. -errno: the connection is dead. */
-static int serve(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx)
+int bulk_serve_one(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx)
 {
 	struct fault f = {.code = TENON__CODE__CODE_OK};
 	bulk_op *op = find(req);
@@ -53,6 +52,6 @@ void bulk_serve(struct channel *ch, const struct bulk_context *ctx)
 {
 	const Tenon__BulkRequest *req;
 	while (channel_next(ch, &req) > 0)
-		if (serve(ch, req, ctx) < 0)
+		if (bulk_serve_one(ch, req, ctx) < 0)
 			return;
 }

@@ -10,12 +10,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* No two of one worker's are the same, and nobody guesses those of another. */
 static void choose_name(struct beside *b, int dir)
 {
-	uint64_t random = 0;
-	getrandom(&random, sizeof random, 0);
+	static uint64_t number;
+	if (number == 0)
+		getrandom(&number, sizeof number, 0);
 	b->dir = dir;
-	snprintf(b->name, sizeof b->name, ".tenon-%016" PRIx64, random);
+	snprintf(b->name, sizeof b->name, ".tenon-%016" PRIx64, number++);
 }
 
 /* r: of the call that was to make it. */

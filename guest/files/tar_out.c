@@ -18,6 +18,7 @@
 
 #define PIECES_MAX \
 	4096 /* of a sparse file that keep their holes; what follows is packed as if there were none */
+#define SIZE_LIMIT (INT64_C(1) << 46) /* holes are counted in steps: what is larger would take for ever */
 #define BUFFER (4 * FRAME_DATA_MAX)
 #define NAME_MAX_OUT (PATH_MAX + WALK_PATH_MAX)
 
@@ -175,6 +176,8 @@ static int put_header(struct tar_out *t)
 static int pack_open(struct tar_out *t, int fd, const struct stat *st)
 {
 	describe(t, st);
+	if (S_ISREG(st->st_mode) && st->st_size > SIZE_LIMIT)
+		return fail(t, "read", EFBIG);
 	int r = attributes_get_xattrs(fd, t->entry);
 	if (r < 0)
 		return fail(t, "getxattr", -r);
@@ -296,8 +299,9 @@ static int pack_single(struct tar_out *t, const struct where *w, int path_fd, co
 static int open_archive(struct tar_out *t)
 {
 	struct archive *a = t->archive;
-	/* Whole frames, and no padding after the last one. */
-	if (archive_write_set_format_pax(a) != ARCHIVE_OK ||
+	/* Restricted: pax headers only where ustar cannot say it. Fractions of a second alone are not worth
+	 * what they would add to every small file. Then whole frames, and no padding after the last one. */
+	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
 	    archive_write_set_format_option(a, "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
 	    archive_write_set_bytes_per_block(a, FRAME_DATA_MAX) != ARCHIVE_OK ||
 	    archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
