@@ -43,7 +43,7 @@ src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
 
 libs_proto := -lprotobuf-c
-libs_guest := $(libs_proto) build/static/lib/libseccomp.a
+libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
 libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
 libs_cli := -lcurl -ljansson -lnettle
@@ -124,7 +124,8 @@ build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/
 build/guest/tenon-init: build/musl/guest/main.o build/musl/libguest.a build/musl/libproto.a
 	$(call say,LINK)
 	@mkdir -p $(@D)
-	$(Q)musl-gcc -static -Wl,--gc-sections $^ -Lbuild/static/lib -lseccomp -lprotobuf-c -o build/musl/tenon-init
+	$(Q)musl-gcc -static -Wl,--gc-sections $^ -Lbuild/static/lib -lseccomp -lprotobuf-c -larchive \
+		-o build/musl/tenon-init
 	$(Q)strip -o $@ build/musl/tenon-init
 
 # ---- what a guest boots from -------------------------------------------------------------------------

@@ -20,5 +20,7 @@ struct bulk_context {
 typedef int bulk_op(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx,
 		    struct fault *f);
 
+/* One operation to its end, a failure told. -errno: the connection is dead. */
+int bulk_serve_one(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx);
 /* Serves operations until the host leaves. */
 void bulk_serve(struct channel *ch, const struct bulk_context *ctx);

@@ -49,3 +49,32 @@ def hung_mount(tmp_path):
     yield bytes(tmp_path)
     os.close(device)  # ends the connection: whoever still waits gets ENOTCONN
     libc.umount2(bytes(tmp_path), 2)
+
+
+@pytest.fixture
+def mounted():
+    """Mounts a file system for the test: mounted(path, type, options). Needs root, and a machine that lets it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = []
+
+    def mount(path, fstype, options=b"", readonly=False):
+        os.mkdir(path)
+        if libc.mount(b"none", path, fstype, 1 if readonly else 0, options) < 0:
+            pytest.skip("may not mount")
+        paths.append(path)
+        return path
+
+    yield mount
+    for path in reversed(paths):
+        libc.umount2(path, 2)
+
+
+@pytest.fixture
+def b(agent, conn):
+    with agent.bulk() as bulk:
+        yield bulk
+
+
+@pytest.fixture
+def top(tmp_path):
+    return bytes(tmp_path)
