@@ -294,7 +294,7 @@ static void pump_output(struct execs *x, int row, int i)
 	}
 	if (o->eof) {
 		stop_watching(x, source, &o->fd);
-		if (r->tty)
+		if (r->tty && i == 0) /* a terminal's stderr has always ended */
 			hang_up(x, row);
 	} else if (r->tty && r->drop_oldest && o->readable) {
 		loop_add(x->loop, source, o->fd, TTY_OUT_EVENTS);
