@@ -1,15 +1,17 @@
 """Credit, cut links, repeats and acknowledgement: every byte once, every end known."""
 
+import hashlib
 import os
 import random
 import signal
+import socket
 import time
 
 import pytest
 
 import wire
 from agent import MB, attach_again, code_of, eventually
-from wire import RESET, STDOUT, frame, pb
+from wire import PING, RESET, STDOUT, frame, pb
 
 
 # ---- credit ----
@@ -93,30 +95,53 @@ def test_exit_while_nobody_is_there(agent, conn):
     conn.ack(x)
 
 
+def cut(agent, conn, rng):
+    """Ends the link in one of the ways it may end, and returns the next one."""
+    how = rng.randrange(3)
+    if how == 0:
+        conn.close()
+    elif how == 1:  # in the middle of a frame
+        try:
+            conn.sock.send((bytes(conn.outbox) or frame(PING, 0, b"12345678"))[:rng.randrange(1, 20)], socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        conn.close()
+    return agent.dial()  # how == 2: the agent itself closes the old one, which it fences
+
+
 def test_cut_at_any_byte_and_resumed(agent, conn):
-    """200 cuts during heavy output: not a byte lost or doubled, and stdin arrives once."""
+    """1,000 cuts during heavy output, on pipes and terminals, with stdin flowing: not a byte lost or doubled."""
     rng = random.Random(2026)
     data = rng.randbytes(3 * MB)
+    raw = "stty raw -echo; echo ready; "
     x = conn.start("sh", "-c", "sha256sum >&2 & cat /dev/null; seq 1 3000000; wait", stdin=data)
     y = conn.start("sh", "-c", "cat", stdin=data)
-    conn.started(x), conn.started(y)
-    cuts = 0
-    while not (x.drained() and y.drained()):
-        conn.budget = rng.choice([1, 12, 13, 100, 5000, rng.randrange(1, 300000)]) if cuts < 200 else None
+    z = conn.start("sh", "-c", raw + f"head -c {MB}", tty=pb.Tty())
+    w = conn.start("sh", "-c", raw + "seq 1 300000", tty=pb.Tty())
+    all_ = x, y, z, w
+    conn.wait(lambda: z.stdout == b"ready\n")
+    conn.type(z, data[:MB])
+    cuts, old = 0, []
+    while not all(e.drained() for e in all_):
+        conn.budget = rng.choice([1, 12, 13, 100, 5000, rng.randrange(1, 100000)]) if cuts < 1000 else None
         try:
-            conn.wait(lambda: x.drained() and y.drained(), 60)
+            conn.wait(lambda: all(e.drained() for e in all_), 60)
         except wire.Closed:
-            conn.close()
             cuts += 1
-            conn = agent.dial()
-            for e in (x, y):
+            old.append(conn)
+            conn = cut(agent, conn, rng)
+            for e in all_:
                 conn.attach(e, wait=False)
-    assert cuts == 200
-    expected = b"".join(b"%d\n" % i for i in range(1, 3000001))
-    assert x.stdout == expected
+    assert cuts == 1000
+    assert x.stdout == b"".join(b"%d\n" % i for i in range(1, 3000001))
+    assert x.stderr.split()[0] == hashlib.sha256(b"").hexdigest().encode()  # a background job's stdin is /dev/null
     assert y.stdout == data and y.exit.code == 0
-    for e in (x, y):
+    assert z.stdout == b"ready\n" + data[:MB] and z.exit.code == 0
+    assert w.stdout == b"ready\n" + b"".join(b"%d\n" % i for i in range(1, 300001))
+    for e in all_:
         conn.ack(e)
+    for c in old:
+        c.close()
 
 
 def test_stdin_credit_that_grew_while_nobody_was_there(agent, conn):
