@@ -7,7 +7,7 @@ set -u
 cd "$(dirname "$0")/.."
 logs=build/test-logs
 unit_seconds=60    # for one unit test program
-pytest_seconds=780 # for everything in pytest; a single test has 180 unless it is marked otherwise
+pytest_seconds=2400 # for one run of pytest; a single test has 180 unless it is marked otherwise
 passed=0 failed=0 skipped=0
 
 # $1: name, $2 $3 $4: passed, failed, skipped, $5: seconds; prints a line, and the log's end if something failed.

@@ -146,6 +146,27 @@ def test_output_goes_on_byte_for_byte(own_agent):
     assert x.stderr == b"".join(b"%d\n" % i for i in range(1, 300001))
 
 
+def test_a_terminal_goes_on(own_agent):
+    """Its output, what is typed into it, its size, its foreground; and then its end."""
+    conn = own_agent.configured()
+    x = conn.start("sh", "-c", f"stty raw -echo; echo ready; head -c {2 * MB}; stty sane; stty size; exec cat", tty=pb.Tty())
+    data = random.Random(1).randbytes(2 * MB)
+    conn.wait(lambda: x.stdout == b"ready\n")
+    for part in range(4):
+        conn.type(x, data[part * MB // 2:(part + 1) * MB // 2])
+        conn.wait(lambda: x.end[STDOUT] > part * MB // 2 + 1000)
+        conn = upgraded(own_agent)
+        conn.attach(x)
+        conn.call(resize=pb.Resize(id=x.id, size=pb.Tty(rows=10 + part, cols=50)))
+    conn.wait(lambda: x.stdout.endswith(b"13 50\r\n"))
+    assert x.stdout == b"ready\n" + data + b"13 50\r\n" and x.state.tty
+    conn = upgraded(own_agent)
+    conn.attach(x)
+    conn.type(x, b"last\n", eof=True)
+    conn.wait(x.drained)
+    assert x.stdout.endswith(b"last\r\nlast\r\n") and (x.exit.code, x.exit.signal) == (0, 0)
+
+
 def test_stdin_goes_on(own_agent):
     conn = own_agent.configured()
     data = random.Random(3).randbytes(6 * MB)
