@@ -237,7 +237,6 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	power_init(&a->power);
 	quiesce_init(&a->quiesce);
 	watch_init(&a->watch);
-	bulk_pool_init(&a->bulk);
 	upgrade_init(&a->upgrade);
 	r = execs_init(&a->execs, &a->loop, &a->link.streams.watch, e);
 	if (r == 0)

@@ -1,5 +1,6 @@
 #include "guest/memory.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,14 +22,18 @@ void *memory_reserve(size_t size)
 	return map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
+int memory_make_file(const char *name, size_t size)
+{
+	_cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, MEMORY_SEALS) < 0)
+		return -errno;
+	return steal_fd(&fd);
+}
+
 void *memory_reserve_shared(size_t size)
 {
-	/* Sealed in size: the box's root can open what we have mapped, and a shorter file would fault us. */
-	_cleanup_close_ int fd = memfd_create("shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return NULL;
-	return map(size, MAP_SHARED, fd);
+	_cleanup_close_ int fd = memory_make_file("shared", size);
+	return fd < 0 ? NULL : map(size, MAP_SHARED, fd);
 }
 
 void memory_trim(void *p, size_t keep, size_t size)

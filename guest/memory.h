@@ -7,7 +7,12 @@
 /* Zeroed, page-aligned address space without huge pages, so that one byte costs one page. NULL if refused. */
 void *memory_reserve(size_t size);
 
-/* The same, but shared with forked children: what they write there is seen here. */
+/* A file in memory, zeroed, sparse and sealed in its size: the box's root can open what we have open, and a
+ * shorter file would fault us. Close-on-exec. A descriptor or -errno. */
+#define MEMORY_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+int memory_make_file(const char *name, size_t size);
+
+/* memory_reserve, but shared with forked children: what they write there is seen here. */
 void *memory_reserve_shared(size_t size);
 
 /* Gives back the pages of [p + keep, p + size); they read as zero afterwards. p and keep are page-aligned. */

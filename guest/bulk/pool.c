@@ -37,21 +37,19 @@ static void ended(struct worker *w, int r, const struct err *e, int fds[WORKER_F
 	(void)fds;
 }
 
-void bulk_pool_init(struct bulk_pool *p)
-{
-	for (int i = 0; i < BULK_MAX; i++) {
-		worker_init(&p->workers[i], p->loop, ended);
-		p->workers[i].offered = p->offered;
-		p->workers[i].stands_alone = true;
-	}
-}
-
+/* Those that ran once come first, so that memory is touched for as many as there were at once. */
 static struct worker *find_free(struct bulk_pool *p)
 {
-	for (int i = 0; i < BULK_MAX; i++)
+	for (int i = 0; i < p->used; i++)
 		if (!worker_running(&p->workers[i]))
 			return &p->workers[i];
-	return NULL;
+	if (p->used == BULK_MAX)
+		return NULL;
+	struct worker *w = &p->workers[p->used++];
+	worker_init(w, p->loop, ended);
+	w->offered = p->offered;
+	w->stands_alone = true;
+	return w;
 }
 
 int bulk_pool_start(struct bulk_pool *p, int fd, const uint8_t *pending, size_t n, struct fault *f)

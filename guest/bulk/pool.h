@@ -10,10 +10,9 @@ struct bulk_pool {
 	struct loop *loop;
 	struct bulk_context context;                            /* what each gets */
 	void (*offered)(struct worker *w, int fds[WORKER_FDS]); /* upgrade_receive's word */
+	int used;                                               /* of workers, the others were never needed */
 	struct worker workers[BULK_MAX];
 };
-
-void bulk_pool_init(struct bulk_pool *p);
 
 /* Forks a worker that serves fd from here on; pending: what was read from it already. The caller closes its
  * own fd. Returns 0, or -errno with *f. */

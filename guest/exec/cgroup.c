@@ -17,11 +17,10 @@
 #define CPU_PERIOD_US 100000 /* the kernel's default */
 #define CHUNKS_MAX 512       /* bound on one pass over cgroup.procs */
 
+/* The entries stay as they are, untouched: nothing but zeroes is not made. */
 void cgroup_pool_init_none(struct cgroup_pool *p)
 {
 	p->root = -1;
-	for (int i = 0; i < CGROUP_POOL; i++)
-		p->entries[i] = (struct cgroup_entry){.dir = -1};
 }
 
 #define ENTRY "e" /* and its number: the name of each */
@@ -39,8 +38,9 @@ static bool make(struct cgroup_pool *p, int cg)
 	if (mkdirat(p->root, name, 0755) < 0 && errno != EEXIST)
 		return false;
 	struct cgroup_entry *c = &p->entries[cg];
-	*c = (struct cgroup_entry){.dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-	return c->dir >= 0;
+	int dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*c = (struct cgroup_entry){.made = dir >= 0, .dir = dir};
+	return c->made;
 }
 
 /* Its limits, what it has counted and what it still has cached go with it. Fails while somebody in the box
@@ -52,7 +52,7 @@ static bool discard(struct cgroup_pool *p, int cg)
 	if (unlinkat(p->root, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return false;
 	close(p->entries[cg].dir);
-	p->entries[cg] = (struct cgroup_entry){.dir = -1};
+	p->entries[cg] = (struct cgroup_entry){0};
 	return true;
 }
 
@@ -124,9 +124,9 @@ static int take(struct cgroup_pool *p, bool limited)
 		struct cgroup_entry *c = &p->entries[i];
 		if (c->use == CGROUP_BUSY || (c->use == CGROUP_LEFT && !is_empty(c)))
 			continue;
-		if (c->dir >= 0 && (limited || c->limited) && !discard(p, i))
+		if (c->made && (limited || c->limited) && !discard(p, i))
 			continue;
-		if (c->dir < 0 && !make(p, i))
+		if (!c->made && !make(p, i))
 			return -1;
 		if (c->use == CGROUP_LEFT)
 			settle(p, i);
@@ -144,7 +144,7 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 	forget_oom(c);
 	if (!is_empty(c) || (c->limited && !discard(p, cg)))
 		c->use = CGROUP_LEFT;
-	else if (c->dir >= 0)
+	else if (c->made)
 		settle(p, cg);
 }
 
@@ -314,7 +314,7 @@ int cgroup_oom_news(struct cgroup_pool *p, uint64_t *kills)
 {
 	for (int i = 0; i < CGROUP_POOL; i++) {
 		struct cgroup_entry *c = &p->entries[i];
-		uint64_t now = c->dir < 0 || c->use == CGROUP_IDLE ? 0 : oom_count(c->dir);
+		uint64_t now = !c->made || c->use == CGROUP_IDLE ? 0 : oom_count(c->dir);
 		if (now <= c->oom_told)
 			continue;
 		c->oom_told = now;

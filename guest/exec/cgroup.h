@@ -25,7 +25,8 @@ struct cgroup_limits {
 };
 
 struct cgroup_entry {
-	int dir;             /* of the cgroup; -1: not made */
+	bool made;
+	int dir;             /* of the cgroup, if it is made */
 	uint64_t oom_before; /* OOM kills counted before it was given out */
 	uint64_t oom_told;   /* those that cgroup_oom_news has told */
 	bool limited;        /* not to be used again, but removed */
@@ -42,6 +43,7 @@ struct cgroup_pool {
 /* path: an empty cgroup2 directory of our own. Makes the first few cgroups; failure leaves the pool without
  * any. */
 int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e);
+/* Its memory has to be zero: it is not touched, so that what is not used costs nothing. */
 void cgroup_pool_init_none(struct cgroup_pool *p);
 
 /* Goes on with a pool that an earlier program made; takes root, its directory. Its members are named one by

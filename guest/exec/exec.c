@@ -8,7 +8,7 @@
 
 #include "guest/exec/check.h"
 #include "guest/exec/pty.h"
-#include "guest/exec/session.h"
+#include "guest/exec/target.h"
 #include "guest/log.h"
 #include "proto/cleanup.h"
 
@@ -56,56 +56,9 @@ static void stop_watching(struct execs *x, struct source *s, int *fd)
 	close_fd(fd);
 }
 
-/* ---- signals to what belongs to a row ---- */
-
-/* Whether the number of a reaped session leader has come back as the pid of another execution. */
-static bool session_is_anothers(struct execs *x, const struct exec_row *r)
+static int signal_all(struct execs *x, const struct exec_row *r, int signo)
 {
-	return r->pid == 0 && exec_table_find_pid(&x->table, r->session) >= 0;
-}
-
-static int signal_session(struct execs *x, const struct exec_row *r, int signo)
-{
-	return session_is_anothers(x, r) ? -ESRCH : session_signal(r->session, signo);
-}
-
-/* Everything in the cgroup; without one, in the session. */
-static int signal_whole(struct execs *x, const struct exec_row *r, int signo)
-{
-	return r->cgroup >= 0 ? cgroup_signal(&x->cgroups, r->cgroup, signo) : signal_session(x, r, signo);
-}
-
-/* What runs in front on its terminal: as a rule the job of an interactive shell, not the shell. -ESRCH also
- * when the number has come back as a process of another session. */
-static int signal_foreground(const struct exec_row *r, int signo)
-{
-	pid_t group = r->tty ? pty_foreground(r->out[0].fd) : 0;
-	if (group <= 1)
-		return -ESRCH;
-	pid_t session = getsid(group);
-	if (session >= 0 && session != r->session)
-		return -ESRCH;
-	return kill(-group, signo) < 0 ? -errno : 0;
-}
-
-static int signal_target(struct execs *x, const struct exec_row *r, int signo, Tenon__Target target)
-{
-	switch (target) {
-	case TENON__TARGET__TARGET_PROCESS:
-		if (r->pid == 0)
-			return -ESRCH;
-		if (signal_foreground(r, signo) == 0)
-			return 0;
-		return kill(r->pid, signo) < 0 ? -errno : 0;
-	case TENON__TARGET__TARGET_GROUP:
-		if (session_is_anothers(x, r))
-			return -ESRCH;
-		return kill(-r->session, signo) < 0 ? -errno : 0;
-	case TENON__TARGET__TARGET_SESSION:
-		return signal_session(x, r, signo);
-	default:
-		return signal_whole(x, r, signo);
-	}
+	return target_signal_all(&x->table, &x->cgroups, r, signo);
 }
 
 /* ---- the state table, carried out ---- */
@@ -192,15 +145,15 @@ static unsigned carry_out(struct execs *x, int row, unsigned actions, enum exec_
 	if (actions & EXEC_DO_LOG)
 		log_line("exec: event %d in state %s", (int)event, exec_state_name(r->state));
 	if (actions & EXEC_DO_FINISH_GRACE && s->timer.next)
-		signal_whole(x, r, SIGKILL);
+		signal_all(x, r, SIGKILL);
 	if (actions & EXEC_DO_DISARM)
 		disarm(x, row);
 	if (actions & EXEC_DO_TERM) {
 		r->timed_out = true;
-		signal_whole(x, r, SIGTERM);
+		signal_all(x, r, SIGTERM);
 	}
 	if (actions & EXEC_DO_KILL) {
-		int sent = signal_whole(x, r, SIGKILL);
+		int sent = signal_all(x, r, SIGKILL);
 		if (sent < 0 && r->pid > 0)
 			kill(r->pid, SIGKILL); /* not in its session yet */
 	}
@@ -635,7 +588,7 @@ int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, stru
 		step(x, row, EXEC_ON_KILL);
 		return 0;
 	}
-	int e = signal_target(x, r, signo, target);
+	int e = target_signal(&x->table, &x->cgroups, r, signo, target);
 	if (e == -ESRCH)
 		return fault_code(f, TENON__CODE__CODE_NOT_FOUND, "no process left that the signal is for");
 	if (e < 0) {
@@ -702,7 +655,7 @@ bool execs_reaped(struct execs *x, pid_t pid, int status, const struct rusage *r
 void execs_signal_all(struct execs *x, int signo)
 {
 	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i))
-		signal_whole(x, row_of(x, i), signo);
+		signal_all(x, row_of(x, i), signo);
 }
 
 bool execs_pending(const struct execs *x)
@@ -737,7 +690,8 @@ bool execs_have_session(struct execs *x, pid_t session)
 {
 	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
 		const struct exec_row *r = row_of(x, i);
-		if (r->state != EXEC_FREE && r->session == session && !session_is_anothers(x, r))
+		if (r->state != EXEC_FREE && r->session == session &&
+		    !target_session_is_anothers(&x->table, r))
 			return true;
 	}
 	return false;

@@ -7,23 +7,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/memory.h"
 #include "proto/cleanup.h"
-
-/* Sealed in size: the box's root can open it below /proc/1/fd, and a shorter file would fault us. */
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 static int make_arena(struct err *e)
 {
-	_cleanup_close_ int fd = memfd_create("execs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, sizeof(struct exec_arena)) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0)
-		return err_sys(e, "arena", errno, "cannot make %zu bytes", sizeof(struct exec_arena));
-	return steal_fd(&fd);
+	int fd = memory_make_file("execs", sizeof(struct exec_arena));
+	return fd < 0 ? err_sys(e, "arena", -fd, "cannot make %zu bytes", sizeof(struct exec_arena)) : fd;
 }
 
 int exec_table_adopt(struct exec_table *t, int memfd, bool writable, struct err *e)
 {
 	struct stat st;
-	if (fstat(memfd, &st) < 0 || st.st_size != sizeof *t->arena || fcntl(memfd, F_GET_SEALS) != SEALS)
+	if (fstat(memfd, &st) < 0 || st.st_size != sizeof *t->arena ||
+	    fcntl(memfd, F_GET_SEALS) != MEMORY_SEALS)
 		return err_set(e, "arena", EINVAL, "descriptor %d is no arena of %zu bytes", memfd,
 			       sizeof *t->arena);
 	void *mem =

@@ -43,7 +43,7 @@ static void list_cgroups(const struct cgroup_pool *p, Tenon__Handover *h, struct
 	h->cgroups = bump_alloc(scratch, CGROUP_POOL * sizeof *h->cgroups);
 	for (int i = 0; i < CGROUP_POOL && p->root >= 0; i++) {
 		const struct cgroup_entry *c = &p->entries[i];
-		if (c->dir < 0)
+		if (!c->made)
 			continue;
 		Tenon__HandoverCgroup *m = h->cgroups[h->n_cgroups++] = bump_alloc(scratch, sizeof *m);
 		*m = (Tenon__HandoverCgroup)TENON__HANDOVER_CGROUP__INIT;

@@ -75,9 +75,10 @@ static int teardown(void **state)
 	(void)state;
 	char command[128];
 	for (int i = 0; i < CGROUP_POOL; i++)
-		if (pool.entries[i].dir >= 0)
+		if (pool.entries[i].made)
 			close(pool.entries[i].dir);
 	close(pool.root);
+	memset(&pool, 0, sizeof pool);
 	snprintf(command, sizeof command, "rm -r %s", root);
 	return system(command);
 }
