@@ -40,6 +40,7 @@ static bool make(struct cgroup_pool *p, int cg)
 	struct cgroup_entry *c = &p->entries[cg];
 	int dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	*c = (struct cgroup_entry){.made = dir >= 0, .dir = dir};
+	p->before[cg] = (struct usage){0};
 	return c->made;
 }
 
@@ -86,6 +87,8 @@ int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oo
 	p->entries[cg].oom_before = p->entries[cg].oom_told = oom_before;
 	p->entries[cg].limited = limited;
 	p->entries[cg].used = true;
+	if (use == CGROUP_IDLE)
+		usage_read(p->entries[cg].dir, &p->before[cg]);
 	return 0;
 }
 
@@ -111,7 +114,7 @@ static bool is_empty(const struct cgroup_entry *c)
 static void settle(struct cgroup_pool *p, int cg)
 {
 	forget_oom(&p->entries[cg]);
-	usage_read(p->entries[cg].dir, &p->entries[cg].base);
+	usage_read(p->entries[cg].dir, &p->before[cg]);
 	p->entries[cg].used = true;
 	p->entries[cg].use = CGROUP_IDLE;
 }

@@ -31,13 +31,14 @@ struct cgroup_entry {
 	uint64_t oom_told;   /* those that cgroup_oom_news has told */
 	bool limited;        /* not to be used again, but removed */
 	bool used;           /* it has been an execution's */
-	struct usage base;   /* what those before have used of it */
 	enum cgroup_use use;
 };
 
 struct cgroup_pool {
 	int root; /* directory of the pool, -1: no cgroups here */
 	struct cgroup_entry entries[CGROUP_POOL];
+	struct usage before[CGROUP_POOL]; /* what earlier users have used of each; untouched until there are
+					     some */
 };
 
 /* path: an empty cgroup2 directory of our own. Makes the first few cgroups; failure leaves the pool without

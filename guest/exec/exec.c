@@ -482,7 +482,7 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 		return e;
 	}
 	if (r->cgroup >= 0)
-		r->used_before = x->cgroups.entries[r->cgroup].base;
+		r->used_before = x->cgroups.before[r->cgroup];
 	pid_t pid = spawn_start(area, s->child, req, &x->base, cgroup_dir(&x->cgroups, r->cgroup), &pipes, f);
 	if (pid < 0) {
 		give_back_cgroup(x, r);

@@ -143,6 +143,7 @@ static void take_agent(struct snapshot *s, const struct bulk_context *ctx)
 	s->agent.system_us = scan_times(c.agent_stat.system_ticks, CPUTIMES_TICK_US);
 	s->agent.workers = c.workers;
 	s->agent.version = (char *)AGENT_VERSION;
+	s->agent.upgrades = ctx->identity->upgrades;
 	s->metrics.agent = &s->agent;
 	census_drop(&c);
 }

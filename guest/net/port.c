@@ -9,7 +9,7 @@
 #include "proto/cleanup.h"
 
 #define DIAL_MS 10000
-#define LINGER_MS 10000 /* for a program to take what came before the host left */
+#define LINGER_MS 3000 /* for a program to take what came before the host left */
 
 struct tunnel {
 	struct channel *ch;

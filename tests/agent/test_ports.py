@@ -391,26 +391,28 @@ def test_the_host_is_gone_while_the_program_does_not_read(own_agent):
 
 
 def test_what_was_sent_before_leaving_arrives(own_agent):
-    """The host ends its side and closes: the program gets it all, and then the end."""
+    """The host ends its side and closes, while much is still on its way: the program gets it all, and then the end."""
     own_agent.configured()
     heard, gone = [], threading.Event()
 
     def serve(conn):
         gone.wait(wire.DEADLINE)
         n = 0
-        while data := conn.recv(65536):
+        while data := conn.recv(1 << 20):
             n += len(data)
         heard.append(n)
 
     with Server(serve) as server:
-        for _ in range(10):
-            t = Tunnel(own_agent, server.port)
-            t.send(b"u" * 300000)
-            t.end()
-            t.bulk.close()
+        with Tunnel(own_agent, server.port) as t:
+            fill_up(t)
+            room = t.sent
+        t = Tunnel(own_agent, server.port)
+        t.send(b"u" * (room - 150000))
+        t.end()
+        t.bulk.close()
         gone.set()
-        eventually(lambda: len(heard) == 10)
-    assert heard == [300000] * 10
+        eventually(lambda: room - 150000 in heard)
+        eventually(lambda: not own_agent.children(), 5)
 
 
 def reset_now(conn):
@@ -428,6 +430,36 @@ def test_the_program_resets(agent, conn):
             t.take()
         assert code_of(e) == "CODE_PORT_FAILED" and e.value.error.errnum == errno.ECONNRESET
         t.send(b"what is still under way is thrown away")
+        t.end()
+        good_for_more(t.bulk)
+
+
+def test_the_program_resets_while_the_host_does_not_read(own_agent):
+    """What it said before comes first; until the host takes it the worker sleeps."""
+    own_agent.configured()
+    go = threading.Event()
+
+    def serve(conn):
+        conn.setblocking(False)
+        try:
+            while True:
+                conn.send(b"l" * MB)
+        except BlockingIOError:
+            pass
+        go.wait(wire.DEADLINE)
+        reset_now(conn)
+
+    with Server(serve) as server, Tunnel(own_agent, server.port) as t:
+        worker, = own_agent.children()
+        eventually(lambda: quiet(worker))
+        go.set()
+        spent = cpu_ticks(worker)
+        eventually(lambda: quiet(worker))
+        assert cpu_ticks(worker) - spent <= 2
+        with pytest.raises(wire.WireError) as e:
+            while True:
+                t.take()
+        assert code_of(e) == "CODE_PORT_FAILED" and t.received > 0
         t.end()
         good_for_more(t.bulk)
 

@@ -80,6 +80,8 @@ def test_it_is_the_same_boot_and_another_version(own_agent):
     assert os.readlink(f"/proc/{pid}/exe").startswith("/memfd:")
     assert open(f"/proc/{pid}/comm").read() == "tenon-init\n"
     assert conn.run("printenv", "BOX").stdout == b"yes\n"
+    with own_agent.bulk() as b:
+        assert b.call(metrics={}).metrics.agent.upgrades == 1
     with pytest.raises(wire.WireError) as e:
         conn.configure()
     assert code_of(e) == "CODE_ALREADY_EXISTS"

@@ -8,7 +8,7 @@ import pytest
 import wire
 from agent import MB, eventually
 from bulk import bulk_pb
-from wire import DATA, EOF, frame, pb
+from wire import DATA, RESET, frame, pb
 
 
 @pytest.fixture
@@ -177,6 +177,32 @@ def test_a_port(bulk, conn):
     bulk.end(len(request))
     assert metrics(bulk).cpus == 1
     finish(conn, x)
+
+
+def test_the_host_has_enough_of_a_flood(bulk, conn):
+    """In the middle of a frame, which vsock takes in pieces: it is finished before anything else is said."""
+    assert conn.run("ip", "link", "set", "lo", "up").exit.code == 0
+    x = conn.started(conn.start("sh", "-c", "nc -l -p 8081 </dev/zero"))
+    eventually(lambda: connected(bulk, 8081))
+    for _ in range(8):
+        type_, _, _, _ = bulk.next()
+        assert type_ == DATA
+    conn.settle(0.2)  # all there is room for has been sent
+    bulk.give_up()
+    with pytest.raises(wire.WireError) as e:
+        while True:
+            assert not take_data(bulk).strip(b"\0")
+    assert e.value.code == pb.CODE_DETACHED
+    assert metrics(bulk).cpus == 1
+    finish(conn, x)
+
+
+def take_data(bulk):
+    type_, stream, _, payload = bulk.next()
+    assert stream == bulk.stream and type_ in (DATA, RESET), type_
+    if type_ == RESET:
+        raise wire.WireError(pb.Error.FromString(payload))
+    return payload[8:]
 
 
 def connected(bulk, port):

@@ -61,16 +61,15 @@ static void names_that_pretend(void **state)
 static void what_is_no_stat(void **state)
 {
 	(void)state;
-	static const char *const bad[] = {
-		"",
-		"12",
-		"12 (sh)",
-		"12 (sh) ",
-		"12 (sh) S",
-		"12 (sh) SS 1",
-		"12 (sh) S 1 2",
-		")",
-		"1 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n21"};
+	static const char *const bad[] = {"",
+					  "12",
+					  "12 (sh)",
+					  "12 (sh) ",
+					  "12 (sh) S",
+					  "12 (sh) SS 1",
+					  "12 (sh) S 1 2",
+					  ")",
+					  "1 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n21"};
 	struct proc_stat s;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_equal(proc_parse_stat(bad[i], &s), -EINVAL);
