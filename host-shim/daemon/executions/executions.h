@@ -39,6 +39,7 @@ struct failure {
 	enum failure_kind kind;
 	char stage[32];    /* "execve"; empty if none */
 	int errnum;        /* Linux errno in the guest, 0 if none */
+	char field[64];    /* the agent's name of what it refuses: "exec.user"; empty if none */
 	char message[512]; /* for people; names the field and the limit */
 };
 
@@ -92,12 +93,29 @@ bool session_up(const struct session *s);          /* HELLO is done and the link
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
 
 /* ---- starting ---- */
+enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON };
+struct exec_rlimit {
+	uint32_t resource; /* RLIMIT_ number, getrlimit(2) */
+	uint64_t soft, hard;
+};
+#define EXEC_RLIMITS_MAX 16      /* as many as Linux has */
 struct exec_spec {               /* borrowed during executions_start */
 	const char *const *argv; /* NULL-terminated, at least one */
 	const char *const *env;  /* NAME=value, NULL-terminated; may be NULL */
 	const char *cwd;         /* NULL: "/" */
 	bool with_stdin;
 	uint32_t timeout_ms; /* 0: none */
+	bool tty;            /* output comes on stdout only; there is always a stdin */
+	uint32_t rows, cols; /* of the terminal; 0: the agent's default */
+	const char *user;    /* docker's form; NULL: root */
+	Tenon__Preset preset;
+	enum exec_seccomp seccomp;
+	bool no_new_privs;
+	struct exec_rlimit rlimits[EXEC_RLIMITS_MAX];
+	unsigned n_rlimits;
+	/* Of its cgroup; 0: no limit, or the kernel's default. */
+	uint64_t memory_max, memory_high; /* bytes */
+	uint32_t pids_max, cpu_quota_us, cpu_weight;
 };
 /* Commits the row, asks the agent, and calls back after execve succeeded (x, f NULL) or failed (x NULL, f
  * set: nothing is left of it). Deadline 30 s. The session must be up and configured. */
@@ -121,6 +139,8 @@ struct execution_info {
 void execution_get_info(const struct execution *x, struct execution_info *out);
 typedef void (*execution_done_fn)(void *arg, const struct failure *f);
 void execution_signal(struct execution *x, int signo, execution_done_fn done, void *arg);
+/* Of its terminal. Without one the agent refuses. */
+void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg);
 void execution_kill(struct execution *x, execution_done_fn done, void *arg); /* KILL to all of it */
 /* Copies data; done when the agent has acknowledged the bytes (POST …/input), or failed. At most 1 MiB per
  * call and EXECUTION_STDIN_MAX queued: beyond that FAIL_EXHAUSTED. done may be NULL. */

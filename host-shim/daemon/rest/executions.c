@@ -31,10 +31,10 @@ static void on_started(void *arg, struct execution *x, const struct failure *f)
 	if (f) {
 		rest_reply_failure(r, f);
 	} else {
-		if (call->q.stdin_len) {
+		if (call->q.stdin_len)
 			execution_write(x, call->q.stdin_text, call->q.stdin_len, NULL, NULL);
+		if (call->q.stdin_text && (call->q.stdin_len || call->q.spec.tty))
 			execution_close_stdin(x);
-		}
 		rest_set_location(r, "/boxes/%s/executions/%s", http_param(r, "box"), execution_id(x));
 		http_reply_json(r, 201, json_pack("{s:s}", "execution_id", execution_id(x)));
 	}
@@ -97,12 +97,24 @@ void rest_signal(void *app, struct http_request *r)
 	const uint8_t *body = http_body(r, &len);
 	struct fields f;
 	fields_parse(&f, body, len);
-	if (!fields_has(&f, "signal"))
-		fields_fault(&f, "signal", "is missing");
-	int64_t signo = fields_int(&f, "signal", INT32_MIN, INT32_MAX, 0);
-	if (!rest_signal_allowed(signo))
-		fields_fault(&f, "signal", "must be %s; to kill, DELETE the execution", REST_SIGNALS);
+	int signo = rest_read_signal(&f, "signal");
 	if (rest_fields_ok(r, &f))
-		execution_signal(x, (int)signo, rest_done, r);
+		execution_signal(x, signo, rest_done, r);
+	fields_finish(&f);
+}
+
+void rest_resize(void *app, struct http_request *r)
+{
+	struct execution *x = rest_execution(app, r);
+	if (!x)
+		return;
+	size_t len;
+	const uint8_t *body = http_body(r, &len);
+	struct fields f;
+	fields_parse(&f, body, len);
+	unsigned rows, cols;
+	rest_read_size(&f, true, &rows, &cols);
+	if (rest_fields_ok(r, &f))
+		execution_resize(x, rows, cols, rest_done, r);
 	fields_finish(&f);
 }

@@ -45,7 +45,9 @@ struct exec_request {
 	struct exec_spec spec;
 	struct fields fields;
 	const char **argv, **env;
-	const char *stdin_text; /* NULL: the pipe stays open; else written and closed ("": /dev/null) */
+	/* NULL: the pipe stays open; else written and closed ("": /dev/null, and end-of-file on a terminal)
+	 */
+	const char *stdin_text;
 	size_t stdin_len;
 };
 bool exec_request_read(struct exec_request *q, struct http_request *r);
@@ -53,10 +55,17 @@ bool exec_request_read(struct exec_request *q, struct http_request *r);
  * fuzzer. */
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
 void exec_request_finish(struct exec_request *q);
+/* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */
+void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols);
+
+/* confinement.c: user, security, seccomp, resources and rlimits of an exec body, into spec */
+void rest_read_confinement(struct fields *f, struct exec_spec *spec);
 
 /* signals.c */
 #define REST_SIGNALS "1, 2, 3, 6, 10, 12, 15 or 28"
-bool rest_signal_allowed(int64_t signo);
+/* A member that is a number, or a name as kill(1) has it, with SIG or without: one of the above. Else 0 and a
+ * fault in f. */
+int rest_read_signal(struct fields *f, const char *name);
 
 /* config.c */
 void rest_get_config(void *app, struct http_request *r);
@@ -74,6 +83,7 @@ void rest_exec(void *app, struct http_request *r);
 void rest_get_execution(void *app, struct http_request *r);
 void rest_delete_execution(void *app, struct http_request *r);
 void rest_signal(void *app, struct http_request *r);
+void rest_resize(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

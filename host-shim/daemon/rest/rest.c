@@ -24,6 +24,7 @@ static const struct http_route routes[] = {
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}", .handle = rest_get_execution},
 	{.method = "DELETE", .path = "/boxes/{box}/executions/{id}", .handle = rest_delete_execution},
 	{.method = "POST", .path = "/boxes/{box}/executions/{id}/signal", .handle = rest_signal},
+	{.method = "POST", .path = "/boxes/{box}/executions/{id}/resize", .handle = rest_resize},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/attach", .handle = rest_attach},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/output", .handle = rest_output},
 	{.method = "POST",
@@ -108,6 +109,10 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 	};
 	json_t *more = json_object();
 	const char *name = f->errnum ? strerrorname_np(f->errnum) : NULL;
+	/* "exec.user" is "user" here: requests of REST have no such first part. */
+	const char *field = strchr(f->field, '.') ? strchr(f->field, '.') + 1 : f->field;
+	if (field[0])
+		json_object_set_new(more, "field", json_string(field));
 	if (f->stage[0])
 		json_object_set_new(more, "stage", json_string(f->stage));
 	if (f->errnum) {

@@ -290,6 +290,27 @@ static void unmasked_frames_end_with_1002(void **state)
 	assert_non_null(strstr(ask(head, ""), "\"code\":\"session_reaped\""));
 }
 
+static void resizes_and_takes_signals_by_name(void **state)
+{
+	(void)state;
+	char head[256], body[] = "{\"command\":\"sleep\",\"args\":[\"5\"],\"tty\":true}", path[128];
+	ask("POST /v1/boxes", "{\"name\":\"b\"}");
+	char *id = strstr(ask("POST /v1/boxes/b/exec", body), "execution_id\":\"");
+	assert_non_null(id);
+	snprintf(path, sizeof path, "/v1/boxes/b/executions/%.32s", id + 15);
+	snprintf(head, sizeof head, "POST %s/resize", path);
+	assert_non_null(strstr(ask(head, "{\"cols\":132,\"rows\":50}"), "HTTP/1.1 204 "));
+	assert_int_equal(t.executions->first->rows, 50);
+	assert_int_equal(t.executions->first->cols, 132);
+	assert_non_null(strstr(ask(head, "{\"cols\":132}"), "\"field\":\"rows\""));
+	assert_non_null(strstr(ask(head, "{\"cols\":0,\"rows\":1}"), "\"field\":\"cols\""));
+	snprintf(head, sizeof head, "POST %s/signal", path);
+	assert_non_null(strstr(ask(head, "{\"signal\":\"SIGKILL\"}"), "\"invalid_argument\""));
+	assert_non_null(strstr(ask(head, "{\"signal\":\"sigterm\"}"), "HTTP/1.1 204 "));
+	snprintf(head, sizeof head, "GET %s/output", path);
+	assert_non_null(strstr(ask(head, ""), "\"exit_code\":-15"));
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -315,6 +336,7 @@ int main(void)
 		cmocka_unit_test(streams_events_and_resumes),
 		cmocka_unit_test(attaches_and_ends_with_1000),
 		cmocka_unit_test(unmasked_frames_end_with_1002),
+		cmocka_unit_test(resizes_and_takes_signals_by_name),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
