@@ -82,6 +82,10 @@ const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
 
+/* fn runs if the request is over before it was answered: the client left, as far as that is seen, or the
+ * server ends. What serves it may be given up, but it is still to be answered, into the void. */
+void http_on_gone(struct http_request *r, void (*fn)(void *arg), void *arg);
+
 /* ---- replies ---- */
 
 /* Error codes of the REST API that the published clients know; reply.c has their status and type. */

@@ -65,6 +65,8 @@ struct http_request {
 	/* Called when MHD is through with the request: for a WebSocket that never opened. */
 	void (*ended)(void *arg);
 	void *ended_arg;
+	void (*gone)(void *arg);
+	void *gone_arg;
 };
 
 /* server.c */

@@ -298,6 +298,8 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **state,
 		r->next->link = r->link;
 	if (r->ended)
 		r->ended(r->ended_arg);
+	if (r->gone && !r->response && !r->queued)
+		r->gone(r->gone_arg);
 	release(r);
 }
 
@@ -386,6 +388,12 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
+}
+
+void http_on_gone(struct http_request *r, void (*fn)(void *arg), void *arg)
+{
+	r->gone = fn;
+	r->gone_arg = arg;
 }
 
 bool http_from_unix(const struct http_request *r)

@@ -22,6 +22,7 @@ static const char *status_name(enum execution_status s)
 struct exec_call {
 	struct http_request *r;
 	struct exec_request q;
+	bool wait;
 };
 
 static void on_started(void *arg, struct execution *x, const struct failure *f)
@@ -36,7 +37,10 @@ static void on_started(void *arg, struct execution *x, const struct failure *f)
 		if (call->q.stdin_text && (call->q.stdin_len || call->q.spec.tty))
 			execution_close_stdin(x);
 		rest_set_location(r, "/boxes/%s/executions/%s", http_param(r, "box"), execution_id(x));
-		http_reply_json(r, 201, json_pack("{s:s}", "execution_id", execution_id(x)));
+		if (call->wait)
+			rest_wait_execution(r, x);
+		else
+			http_reply_json(r, 201, json_pack("{s:s}", "execution_id", execution_id(x)));
 	}
 	exec_request_finish(&call->q);
 	free(call);
@@ -45,27 +49,32 @@ static void on_started(void *arg, struct execution *x, const struct failure *f)
 void rest_exec(void *app, struct http_request *r)
 {
 	struct box *b = rest_box(app, r);
-	struct exec_call *call = b ? calloc(1, sizeof *call) : NULL;
-	if (!b)
+	bool wait;
+	if (!b || http_query_flag(r, "wait", &wait) < 0)
 		return;
+	struct exec_call *call = calloc(1, sizeof *call);
 	if (!call) {
 		http_reply_error(r, HTTP_INTERNAL, "no memory");
 		return;
 	}
 	call->r = r;
-	if (exec_request_read(&call->q, r))
-		box_exec(b, &call->q.spec, on_started, call);
-	else
+	call->wait = wait;
+	if (!exec_request_read(&call->q, r)) {
 		free(call);
+		return;
+	}
+	/* Nobody could write to it: it must not wait for what cannot come. */
+	if (wait && !call->q.stdin_text) {
+		call->q.stdin_text = "";
+		call->q.spec.with_stdin = false;
+	}
+	box_exec(b, &call->q.spec, on_started, call);
 }
 
 /* ---- status, kill, signal ---- */
 
-void rest_get_execution(void *app, struct http_request *r)
+json_t *rest_execution_json(const struct execution *x)
 {
-	struct execution *x = rest_execution(app, r);
-	if (!x)
-		return;
 	struct execution_info i;
 	execution_get_info(x, &i);
 	json_t *o = json_pack("{s:s, s:s, s:o, s:I}", "execution_id", execution_id(x), "status",
@@ -78,7 +87,14 @@ void rest_get_execution(void *app, struct http_request *r)
 	}
 	if (i.reason[0])
 		json_object_set_new(o, "error_message", json_string(i.reason));
-	http_reply_json(r, 200, o);
+	return o;
+}
+
+void rest_get_execution(void *app, struct http_request *r)
+{
+	struct execution *x = rest_execution(app, r);
+	if (x)
+		http_reply_json(r, 200, rest_execution_json(x));
 }
 
 void rest_delete_execution(void *app, struct http_request *r)

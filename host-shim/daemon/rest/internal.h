@@ -23,6 +23,11 @@ json_t *rest_time(int64_t unix_ms);
 /* 204, or the failure: for verbs that answer nothing else. arg is the request. */
 void rest_done(void *arg, const struct failure *f);
 
+/* What GET …/executions/{id} says; NULL without memory. */
+json_t *rest_execution_json(const struct execution *x);
+/* exec_wait.c: answers r with all of x's output once it has ended. */
+void rest_wait_execution(struct http_request *r, struct execution *x);
+
 /* strings.c: NULL-terminated lists from JSON, allocated in one piece */
 /* ["a", "b"] after first (NULL: none). NULL with a fault in f if an item is no string; free() it. */
 const char **rest_string_list(struct fields *f, const char *name, const char *first, json_t *array);

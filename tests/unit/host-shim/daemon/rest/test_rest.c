@@ -311,6 +311,66 @@ static void resizes_and_takes_signals_by_name(void **state)
 	assert_non_null(strstr(ask(head, ""), "\"exit_code\":-15"));
 }
 
+static void waits_for_the_whole_command(void **state)
+{
+	(void)state;
+	ask("POST /v1/boxes", "{\"name\":\"b\"}");
+	char *all =
+		ask("POST /v1/boxes/b/exec?wait=true",
+		    "{\"command\":\"sh\",\"args\":[\"-c\",\"cat; echo one; printf '\\\\377' >&2; exit 3\"],"
+		    "\"stdin\":\"zero \"}");
+	assert_non_null(strstr(all, "HTTP/1.1 200 OK"));
+	assert_non_null(strstr(all, "\"stdout\":\"zero one\\n\""));
+	assert_non_null(strstr(all, "\"stdout_encoding\":\"utf-8\""));
+	assert_non_null(strstr(all, "\"stderr\":\"/w==\""));
+	assert_non_null(strstr(all, "\"stderr_encoding\":\"base64\""));
+	assert_non_null(strstr(all, "\"exit_code\":3"));
+	assert_non_null(strstr(all, "\"truncated\":false"));
+	/* cat without a stdin has an empty one. */
+	all = ask("POST /v1/boxes/b/exec?wait=1", "{\"command\":\"cat\"}");
+	assert_non_null(strstr(all, "\"stdout\":\"\""));
+	assert_non_null(strstr(ask("POST /v1/boxes/b/exec?wait=maybe", "{\"command\":\"cat\"}"), " 400 "));
+}
+
+/* Counts the reply without keeping it. */
+static void waits_and_keeps_eight_mebibytes(void **state)
+{
+	(void)state;
+	static const char body[] =
+		"{\"command\":\"sh\",\"args\":[\"-c\",\"head -c 9000000 /dev/zero | tr '\\\\000' a\"]}";
+	static char piece[65536], tail[65536];
+	int fd = dial();
+	char head[256];
+	int len = snprintf(head, sizeof head,
+			   "POST /v1/boxes/b/exec?wait=true HTTP/1.1\r\nHost: localhost\r\n"
+			   "Connection: close\r\nContent-Length: %zu\r\n\r\n",
+			   strlen(body));
+	say(fd, head, (size_t)len);
+	say(fd, body, strlen(body));
+	size_t as = 0;
+	ssize_t n;
+	while ((n = recv(fd, piece, sizeof piece - 1, 0)) > 0) {
+		for (ssize_t i = 0; i < n; i++)
+			as += piece[i] == 'a';
+		memcpy(tail, piece, (size_t)n);
+		tail[n] = '\0';
+	}
+	close(fd);
+	assert_true(as >= 8u << 20 && as < (8u << 20) + 64);
+	assert_non_null(strstr(tail, "\"truncated\":true"));
+}
+
+/* The server may end, or the client leave, while a command is waited for. */
+static void leaves_a_wait_open(void **state)
+{
+	(void)state;
+	static const char request[] =
+		"POST /v1/boxes/b/exec?wait=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: 34\r\n\r\n"
+		"{\"command\":\"sleep\",\"args\":[\"1\"]}";
+	say(dial(), request, sizeof request - 1);
+	ask("GET /v1/config", "");
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -337,6 +397,9 @@ int main(void)
 		cmocka_unit_test(attaches_and_ends_with_1000),
 		cmocka_unit_test(unmasked_frames_end_with_1002),
 		cmocka_unit_test(resizes_and_takes_signals_by_name),
+		cmocka_unit_test(waits_for_the_whole_command),
+		cmocka_unit_test(waits_and_keeps_eight_mebibytes),
+		cmocka_unit_test(leaves_a_wait_open),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
