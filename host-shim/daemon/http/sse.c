@@ -132,7 +132,7 @@ void sse_put_data(struct sse *s, const char *name, uint64_t position, const uint
 
 int sse_put_json(struct sse *s, const char *name, uint64_t position, json_t *data)
 {
-	char text[1024];
+	char text[16384]; /* two paths of Linux fit */
 	size_t len = json_dumpb(data, text, sizeof text, JSON_COMPACT);
 	if (len > sizeof text)
 		len = 0; /* larger than any event of ours: an empty one still has its name and position */
