@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "host-shim/daemon/link/bulk.h"
 #include "host-shim/daemon/store/store.h"
 #include "proto/err.h"
 #include "proto/tenon.pb-c.h"
@@ -33,6 +34,9 @@ enum failure_kind {
 	FAIL_UNAVAILABLE,
 	FAIL_TIMEOUT,
 	FAIL_UNSUPPORTED,
+	FAIL_PERMISSION,
+	FAIL_UNREACHABLE, /* nothing listens there, in the box */
+	FAIL_NO_SPACE,    /* of a file system in the box */
 	FAIL_INTERNAL,
 };
 struct failure {
@@ -41,7 +45,10 @@ struct failure {
 	int errnum;        /* Linux errno in the guest, 0 if none */
 	char field[64];    /* the agent's name of what it refuses: "exec.user"; empty if none */
 	char message[512]; /* for people; names the field and the limit */
+	char path[513]; /* the file in the box that it is about, as far as it is printable; empty if none */
 };
+/* What an agent's error means to a client. */
+void failure_from_agent(struct failure *f, const Tenon__Error *m);
 
 /* ---- registry ---- */
 struct executions_config {
@@ -89,6 +96,10 @@ void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done
  * as killed with this reason. NULL: tenond goes and the VM stays; a later session takes up where this one
  * stopped. */
 void session_destroy(struct session *s, const char *reason);
+/* A bulk connection of this VM, for one operation: wake and arg as in bulk_config. -ENOTCONN while the link
+ * is down. It may outlast the session, not the loop. */
+int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
+		 struct bulk **out, struct err *e);
 bool session_up(const struct session *s);          /* HELLO is done and the link stands */
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
 

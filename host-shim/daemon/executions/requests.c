@@ -38,6 +38,64 @@ static void copy_clean(char *out, size_t size, const char *text)
 	out[n] = '\0';
 }
 
+static enum failure_kind kind_of_errno(int errnum)
+{
+	switch (errnum) {
+	case ENOENT:
+		return FAIL_NOT_FOUND;
+	case EEXIST:
+		return FAIL_EXISTS;
+	case ENOTEMPTY:
+	case EBUSY:
+	case ETXTBSY:
+		return FAIL_CONFLICT;
+	case ENOSPC:
+	case EDQUOT:
+		return FAIL_NO_SPACE;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return FAIL_PERMISSION;
+	case ENOTDIR:
+	case EISDIR:
+	case ELOOP:
+	case ENAMETOOLONG:
+	case EINVAL:
+	case EXDEV:
+	case EFBIG:
+	case ENXIO:
+	case ENODEV:
+	case EBADMSG: /* an archive that is none */
+	case EOPNOTSUPP:
+		return FAIL_INVALID;
+	case ECONNREFUSED:
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+		return FAIL_UNREACHABLE;
+	case ETIMEDOUT:
+		return FAIL_TIMEOUT;
+	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
+		return FAIL_EXHAUSTED;
+	default:
+		return FAIL_INTERNAL;
+	}
+}
+
+static void describe_file(struct failure *f, const Tenon__Error *m)
+{
+	char text[160];
+	size_t n = 0;
+	f->kind = kind_of_errno(f->errnum);
+	for (; n < m->path.len && n + 1 < sizeof f->path; n++)
+		f->path[n] = m->path.data[n] >= ' ' && m->path.data[n] != 127 ? (char)m->path.data[n] : '?';
+	f->path[n] = '\0';
+	copy_clean(text, sizeof text, m->message);
+	snprintf(f->message, sizeof f->message, "%.300s%s%s", f->path, f->path[0] ? ": " : "",
+		 text[0] ? text : strerror(f->errnum));
+}
+
 void failure_from_agent(struct failure *f, const Tenon__Error *m)
 {
 	static const struct {
@@ -55,6 +113,8 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 		{TENON__CODE__CODE_OUT_OF_RANGE, FAIL_INVALID},
 		{TENON__CODE__CODE_SHUTTING_DOWN, FAIL_UNAVAILABLE},
 		{TENON__CODE__CODE_TIMEOUT, FAIL_TIMEOUT},
+		{TENON__CODE__CODE_FENCED, FAIL_UNAVAILABLE}, /* the link was made anew just now */
+		{TENON__CODE__CODE_FROZEN, FAIL_CONFLICT},
 	};
 	*f = (struct failure){.kind = FAIL_INTERNAL, .errnum = (int)(m->errnum & 4095)};
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -65,6 +125,8 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 	copy_clean(f->field, sizeof f->field, m->field);
 	copy_clean(text, sizeof text, m->message);
 	snprintf(f->message, sizeof f->message, "%s%s%s", f->field, f->field[0] ? ": " : "", text);
+	if (m->code == TENON__CODE__CODE_FILE_FAILED)
+		describe_file(f, m);
 }
 
 /* ---- starting ---- */
