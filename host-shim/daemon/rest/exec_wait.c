@@ -1,4 +1,3 @@
-#include <nettle/base64.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,17 +56,6 @@ static void keep(struct wait *w, int channel, const uint8_t *data, size_t len)
 	o->len += len;
 }
 
-static json_t *base64(const uint8_t *data, size_t len)
-{
-	char *text = malloc(BASE64_ENCODE_RAW_LENGTH(len) + 1);
-	if (!text)
-		return NULL;
-	base64_encode_raw(text, len, data);
-	json_t *s = json_stringn(text, BASE64_ENCODE_RAW_LENGTH(len));
-	free(text);
-	return s;
-}
-
 static void put_output(json_t *o, const char *name, const struct output *output)
 {
 	char encoding[32];
@@ -75,7 +63,7 @@ static void put_output(json_t *o, const char *name, const struct output *output)
 	json_t *text = json_stringn(data, output->len); /* NULL if it is not UTF-8 */
 	snprintf(encoding, sizeof encoding, "%s_encoding", name);
 	json_object_set_new(o, encoding, json_string(text ? "utf-8" : "base64"));
-	json_object_set_new(o, name, text ? text : base64(output->data, output->len));
+	json_object_set_new(o, name, text ? text : rest_base64(data, output->len));
 }
 
 static void answer(struct wait *w)

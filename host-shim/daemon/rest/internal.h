@@ -66,6 +66,38 @@ void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *c
 /* confinement.c: user, security, seccomp, resources and rlimits of an exec body, into spec */
 void rest_read_confinement(struct fields *f, struct exec_spec *spec);
 
+/* text.c: names and paths of a box are bytes */
+/* A JSON string; what is not UTF-8 becomes U+FFFD. */
+json_t *rest_text(const void *bytes, size_t len);
+/* Sets name to the text, and name_base64 too if it is not UTF-8. */
+void rest_set_text(json_t *object, const char *name, const void *bytes, size_t len);
+json_t *rest_base64(const void *bytes, size_t len);
+
+/* where.c */
+/* The absolute path that ?path= names, as a message that borrows it from r. False: it has replied 400. */
+bool rest_where(struct http_request *r, Tenon__Where *at);
+/* A whole number of a query; fallback if absent. False: it has replied 400. */
+bool rest_query_int(struct http_request *r, const char *name, uint64_t min, uint64_t max, uint64_t fallback,
+		    uint64_t *out);
+
+/* bulk_call.c: operations that answer, and that is all, or come as events */
+typedef void (*rest_answer_fn)(struct http_request *r, const Tenon__BulkResponse *answer);
+/* answer replies; failures are replied for it. */
+void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+		    rest_answer_fn answer);
+/* 204 whatever the answer says. */
+void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer);
+/* Events become members of one object, which is replied at the end. */
+void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+		      void (*add)(json_t *object, const Tenon__BulkEvent *event), json_t *object);
+
+/* transfer.c: operations whose bytes come from the request's body, or become the reply's */
+void rest_upload(struct http_request *r, struct box *b, const Tenon__BulkRequest *req);
+/* Looks at the answer and sets the reply's headers, status (200 so far) and length. False: it has replied. */
+typedef bool (*rest_head_fn)(struct http_request *r, const Tenon__BulkResponse *answer, unsigned *status,
+			     uint64_t *length);
+void rest_download(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, rest_head_fn head);
+
 /* signals.c */
 #define REST_SIGNALS "1, 2, 3, 6, 10, 12, 15 or 28"
 /* A member that is a number, or a name as kill(1) has it, with SIG or without: one of the above. Else 0 and a
@@ -89,6 +121,16 @@ void rest_get_execution(void *app, struct http_request *r);
 void rest_delete_execution(void *app, struct http_request *r);
 void rest_signal(void *app, struct http_request *r);
 void rest_resize(void *app, struct http_request *r);
+/* tar.c, file.c, folder.c */
+const char *rest_file_type(uint32_t mode); /* of st_mode: "file", "directory", … */
+void rest_put_tar(void *app, struct http_request *r);
+void rest_get_tar(void *app, struct http_request *r);
+void rest_get_file(void *app, struct http_request *r);
+void rest_head_file(void *app, struct http_request *r);
+void rest_put_file(void *app, struct http_request *r);
+void rest_delete_file(void *app, struct http_request *r);
+void rest_list_folder(void *app, struct http_request *r);
+void rest_watch_folder(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

@@ -18,8 +18,9 @@
 #include "host-shim/daemon/rest/rest.h"
 
 /* The whole of both rooms, so that the library's own are not linked. */
-#include "fake_boxes.c"
 #include "fake_executions.c"
+
+#include "fake_boxes.c"
 
 static struct {
 	pthread_t thread;
@@ -84,6 +85,7 @@ static int tear_down(void **state)
 	auth_destroy(t.auth);
 	boxes_destroy(t.boxes);
 	executions_destroy(t.executions);
+	free(fake_file);
 	snprintf(key, sizeof key, "%s/admin.key", t.folder);
 	unlink(key);
 	rmdir(t.folder);
@@ -371,6 +373,165 @@ static void leaves_a_wait_open(void **state)
 	ask("GET /v1/config", "");
 }
 
+/* ---- files: bodies and replies of any length ---- */
+
+#define BIG 3000000u
+
+static uint8_t big_byte(size_t at)
+{
+	return (uint8_t)(at * 7 + at / 251);
+}
+
+/* Sends BIG bytes in chunks of varying size, or as one body. */
+static int put_big(const char *path, bool chunked)
+{
+	char head[256];
+	int fd = dial();
+	int len = chunked ? snprintf(head, sizeof head,
+				     "PUT %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+				     "Transfer-Encoding: chunked\r\n\r\n",
+				     path)
+			  : snprintf(head, sizeof head,
+				     "PUT %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+				     "Content-Length: %u\r\n\r\n",
+				     path, BIG);
+	say(fd, head, (size_t)len);
+	static uint8_t piece[70000];
+	for (size_t at = 0, n; at < BIG; at += n) {
+		n = 1 + at % 69999;
+		n = n < BIG - at ? n : BIG - at;
+		for (size_t i = 0; i < n; i++)
+			piece[i] = big_byte(at + i);
+		if (chunked)
+			say(fd, head, (size_t)snprintf(head, sizeof head, "%zx\r\n", n));
+		say(fd, piece, n);
+		if (chunked)
+			say(fd, "\r\n", 2);
+	}
+	if (chunked)
+		say(fd, "0\r\n\r\n", 5);
+	return fd;
+}
+
+static void a_big_body_passes_through(void **state)
+{
+	(void)state;
+	for (int chunked = 0; chunked < 2; chunked++) {
+		ask("POST /v1/boxes", "{\"name\":\"b\"}");
+		int fd = put_big("/v1/boxes/b/files/content?path=/file", chunked);
+		assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 204 "));
+		close(fd);
+		assert_int_equal(fake_size, BIG);
+		for (size_t i = 0; i < BIG; i++)
+			assert_int_equal(fake_file[i], big_byte(i));
+	}
+}
+
+/* The status, with the body's length and whether all of its bytes were right. */
+static char *get_big(const char *more, size_t first, size_t *len)
+{
+	static char head[4096];
+	static uint8_t piece[65536];
+	char request[512];
+	int fd = dial();
+	say(fd, request,
+	    (size_t)snprintf(request, sizeof request,
+			     "GET /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nHost: localhost\r\n%s"
+			     "Connection: close\r\n\r\n",
+			     more));
+	size_t n = 0;
+	while (n < sizeof head - 1 && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0) &&
+	       recv(fd, head + n, 1, 0) == 1)
+		n++;
+	head[n] = '\0';
+	*len = 0;
+	for (ssize_t got; (got = recv(fd, piece, sizeof piece, 0)) > 0; *len += (size_t)got)
+		for (ssize_t i = 0; i < got; i++)
+			assert_int_equal(piece[i], big_byte(first + *len + (size_t)i));
+	close(fd);
+	return head;
+}
+
+static void a_big_file_comes_back_whole_and_in_ranges(void **state)
+{
+	(void)state;
+	size_t len;
+	assert_int_equal(fake_size, BIG);
+	char *head = get_big("", 0, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 200 OK"));
+	assert_non_null(strstr(head, "Content-Length: 3000000\r\n"));
+	assert_non_null(strstr(head, "X-File-Mode: 0640\r\n"));
+	assert_int_equal(len, BIG);
+	head = get_big("Range: bytes=1000-1999\r\n", 1000, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 206 "));
+	assert_non_null(strstr(head, "Content-Range: bytes 1000-1999/3000000\r\n"));
+	assert_int_equal(len, 1000);
+	head = get_big("Range: bytes=2999999-\r\n", 2999999, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 206 "));
+	assert_int_equal(len, 1);
+	head = get_big("Range: bytes=1-2,5-6\r\n", 0, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 200 "));
+	assert_int_equal(len, BIG);
+	assert_non_null(strstr(
+		ask("GET /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nRange: bytes=3000000-\r\nX:", ""),
+		"HTTP/1.1 416 "));
+	char *reply = ask("HEAD /v1/boxes/b/files/content?path=/file", "");
+	assert_non_null(strstr(reply, "Content-Length: 3000000\r\n"));
+	assert_non_null(strstr(reply, "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"));
+}
+
+static void a_failed_upload_is_told_with_its_path(void **state)
+{
+	(void)state;
+	int fd = put_big("/v1/boxes/b/files/content?path=/full", false);
+	char *reply = hear(fd, NULL);
+	assert_non_null(strstr(reply, "HTTP/1.1 507 "));
+	assert_non_null(strstr(reply, "\"path\":\"/full\""));
+	assert_non_null(strstr(reply, "\"errno_name\":\"ENOSPC\""));
+	assert_non_null(strstr(reply, "\"resource_exhausted\""));
+	close(fd);
+	reply = ask("DELETE /v1/boxes/b/files/content?path=relative", "");
+	assert_non_null(strstr(reply, "\"field\":\"path\""));
+	reply = ask("GET /v1/boxes/b/files/content?path=/none", "");
+	assert_non_null(strstr(reply, "HTTP/1.1 404 "));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/files/content", ""), "\"field\":\"path\""));
+	assert_non_null(
+		strstr(ask("PUT /v1/boxes/b/files/content?path=/f&mode=9", "x"), "\"field\":\"mode\""));
+}
+
+static void who_leaves_gives_the_upload_up(void **state)
+{
+	(void)state;
+	static const char half[] = "PUT /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nHost: localhost\r\n"
+				   "Content-Length: 100000\r\n\r\nhalf";
+	unsigned before = fake_given_up;
+	int fd = dial();
+	say(fd, half, sizeof half - 1);
+	close(fd);
+	for (int i = 0; i < 500 && fake_given_up == before; i++)
+		usleep(10000);
+	assert_int_equal(fake_given_up, before + 1);
+	/* One that goes silent is told, and given up as well. */
+	fd = dial();
+	say(fd, half, sizeof half - 1);
+	assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 408 "));
+	for (int i = 0; i < 500 && fake_given_up == before + 1; i++)
+		usleep(10000);
+	assert_int_equal(fake_given_up, before + 2);
+	close(fd);
+}
+
+static void names_that_are_no_text_are_told_exactly(void **state)
+{
+	(void)state;
+	char *reply = ask("GET /v1/boxes/b/files/list?path=/", "");
+	assert_non_null(strstr(reply, "\"name\":\"a\xef\xbf\xbd"
+				      "b\""));
+	assert_non_null(strstr(reply, "\"name_base64\":\"Yf9i\""));
+	assert_non_null(strstr(reply, "\"truncated\":false"));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/files/list?path=/&limit=0", ""), "\"field\":\"limit\""));
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -400,6 +561,11 @@ int main(void)
 		cmocka_unit_test(waits_for_the_whole_command),
 		cmocka_unit_test(waits_and_keeps_eight_mebibytes),
 		cmocka_unit_test(leaves_a_wait_open),
+		cmocka_unit_test(a_big_body_passes_through),
+		cmocka_unit_test(a_big_file_comes_back_whole_and_in_ranges),
+		cmocka_unit_test(a_failed_upload_is_told_with_its_path),
+		cmocka_unit_test(who_leaves_gives_the_upload_up),
+		cmocka_unit_test(names_that_are_no_text_are_told_exactly),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
