@@ -43,7 +43,7 @@ src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
 
 libs_proto := -lprotobuf-c
-libs_guest := $(libs_proto)
+libs_guest := $(libs_proto) -larchive
 libs_vmm := $(libs_proto) -ljansson
 libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
 libs_cli := -lcurl -ljansson -lnettle
@@ -124,7 +124,8 @@ build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/
 build/guest/tenon-init: build/musl/guest/main.o build/musl/libguest.a build/musl/libproto.a
 	$(call say,LINK)
 	@mkdir -p $(@D)
-	$(Q)musl-gcc -static -Wl,--gc-sections $^ -Lbuild/static/lib -lseccomp -lprotobuf-c -o build/musl/tenon-init
+	$(Q)musl-gcc -static -Wl,--gc-sections $^ -Lbuild/static/lib -lseccomp -lprotobuf-c -larchive \
+		-o build/musl/tenon-init
 	$(Q)strip -o $@ build/musl/tenon-init
 
 # ---- what a guest boots from -------------------------------------------------------------------------
@@ -176,7 +177,7 @@ build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(
 	$(call say,FUZZ)
 	@mkdir -p $(@D)
 	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
-		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) -o $@
+		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) -o $@
 
 # Bare guests that the end-to-end tests boot in the agent's place.
 guests := $(patsubst %.c,build/%,$(wildcard tests/e2e/guests/*.c))

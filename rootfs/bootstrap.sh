@@ -11,8 +11,8 @@ run="gcc libc6-dev make protobuf-c-compiler
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils"
-test="libcmocka-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket"
-fuzz="clang libclang-rt-14-dev"
+test="libcmocka-dev libarchive-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket"
+fuzz="clang libclang-rt-14-dev libarchive-dev"
 fmt="clang-format"
 
 case ${1:-run} in

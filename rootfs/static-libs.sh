@@ -26,20 +26,32 @@ link_kernel_headers() {
 
 # The runtime is one C file; building it needs none of the C++ its configure asks for.
 build_protobuf_c() {
-	mkdir -p "$out/lib" "$out/include/protobuf-c"
-	$CC $CFLAGS -I. -DHAVE_ENDIAN_H=1 -c protobuf-c/protobuf-c.c -o protobuf-c.o
-	ar rcsD "$out/lib/libprotobuf-c.a" protobuf-c.o
-	cp protobuf-c/protobuf-c.h "$out/include/protobuf-c/"
+	mkdir -p "$out/lib" "$out/include/protobuf-c" &&
+		$CC $CFLAGS -I. -DHAVE_ENDIAN_H=1 -c protobuf-c/protobuf-c.c -o protobuf-c.o &&
+		ar rcsD "$out/lib/libprotobuf-c.a" protobuf-c.o &&
+		cp protobuf-c/protobuf-c.h "$out/include/protobuf-c/"
 }
 
 build_libseccomp() {
-	./configure --quiet --prefix=/ --disable-shared --enable-static --disable-python
-	make -s -C include DESTDIR="$out" install
-	make -s -C src DESTDIR="$out" install-libLTLIBRARIES
-	rm -f "$out"/lib/*.la
+	./configure --quiet --prefix=/ --disable-shared --enable-static --disable-python &&
+		make -s -C include DESTDIR="$out" install &&
+		make -s -C src DESTDIR="$out" install-libLTLIBRARIES &&
+		rm -f "$out"/lib/*.la
 }
 
-# $1: source package. The steps run in a shell of their own, so that set -e holds inside it.
+# Tar alone, without compression: of the library only what is called is linked. Debian's patches are newer than the
+# generated files, which is no reason to generate them again.
+build_libarchive() {
+	./configure --quiet --prefix=/ --disable-shared --enable-static --disable-bsdtar --disable-bsdcpio --disable-bsdcat \
+		--disable-acl --disable-xattr --without-zlib --without-bz2lib --without-libb2 --without-iconv --without-lz4 \
+		--without-zstd --without-lzma --without-openssl --without-xml2 --without-expat &&
+		make -s -j2 ACLOCAL=: AUTOCONF=: AUTOHEADER=: AUTOMAKE=: libarchive.la &&
+		mkdir -p "$out/lib" "$out/include" &&
+		cp .libs/libarchive.a "$out/lib/" &&
+		cp libarchive/archive.h libarchive/archive_entry.h "$out/include/"
+}
+
+# $1: source package. Its steps run as a condition, where the shell ignores set -e: those that may fail are chained.
 provide() {
 	dir=$("$top/rootfs/sources.sh" source "$1")
 	result=$cache/$(basename "$dir")-$recipe
@@ -65,3 +77,4 @@ mkdir -p "$static"
 link_kernel_headers
 provide protobuf-c
 provide libseccomp
+provide libarchive

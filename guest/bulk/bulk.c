@@ -2,8 +2,25 @@
 
 #include <errno.h>
 
+#include "guest/files/files.h"
+
 static bulk_op *const ops[] = {
-	NULL,
+	[TENON__BULK_REQUEST__OP_READ] = files_read,
+	[TENON__BULK_REQUEST__OP_WRITE] = files_write,
+	[TENON__BULK_REQUEST__OP_TAR_OUT] = files_tar_out,
+	[TENON__BULK_REQUEST__OP_TAR_IN] = files_tar_in,
+	[TENON__BULK_REQUEST__OP_LIST] = files_list,
+	[TENON__BULK_REQUEST__OP_WATCH] = files_watch,
+	[TENON__BULK_REQUEST__OP_STAT] = files_stat,
+	[TENON__BULK_REQUEST__OP_MAKE_DIR] = files_make_dir,
+	[TENON__BULK_REQUEST__OP_REMOVE] = files_remove,
+	[TENON__BULK_REQUEST__OP_RENAME] = files_rename,
+	[TENON__BULK_REQUEST__OP_CHMOD] = files_chmod,
+	[TENON__BULK_REQUEST__OP_CHOWN] = files_chown,
+	[TENON__BULK_REQUEST__OP_SET_TIMES] = files_set_times,
+	[TENON__BULK_REQUEST__OP_SYMLINK] = files_symlink,
+	[TENON__BULK_REQUEST__OP_LINK] = files_link,
+	[TENON__BULK_REQUEST__OP_READ_LINK] = files_read_link,
 };
 
 static bulk_op *find(const Tenon__BulkRequest *req)

@@ -1,5 +1,7 @@
 """The agent by itself, without a VM: the same binary on a unix socket."""
 
+import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -30,3 +32,49 @@ def own_agent():
     a = Agent()
     yield a
     a.end()
+
+
+@pytest.fixture
+def hung_mount(tmp_path):
+    """A FUSE file system that never answers: every look into it waits for ever."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("needs /dev/fuse")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(b"fuse", bytes(tmp_path), b"fuse", 0, options) < 0:
+        os.close(device)
+        pytest.skip("needs root, to mount")
+    yield bytes(tmp_path)
+    os.close(device)  # ends the connection: whoever still waits gets ENOTCONN
+    libc.umount2(bytes(tmp_path), 2)
+
+
+@pytest.fixture
+def mounted():
+    """Mounts a file system for the test: mounted(path, type, options). Needs root, and a machine that lets it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = []
+
+    def mount(path, fstype, options=b"", readonly=False):
+        os.mkdir(path)
+        if libc.mount(b"none", path, fstype, 1 if readonly else 0, options) < 0:
+            pytest.skip("may not mount")
+        paths.append(path)
+        return path
+
+    yield mount
+    for path in reversed(paths):
+        libc.umount2(path, 2)
+
+
+@pytest.fixture
+def b(agent, conn):
+    with agent.bulk() as bulk:
+        yield bulk
+
+
+@pytest.fixture
+def top(tmp_path):
+    return bytes(tmp_path)

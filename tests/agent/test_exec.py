@@ -1,6 +1,5 @@
 """Executions on pipes: start, end, signals, many at once."""
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -174,23 +173,6 @@ def test_bad_requests_name_the_field(conn, change, field):
     with pytest.raises(wire.WireError) as e:
         conn.call(exec=pb.Exec(**fields))
     assert (code_of(e), e.value.error.field) == ("CODE_INVALID_ARGUMENT", field)
-
-
-@pytest.fixture
-def hung_mount(tmp_path):
-    """A FUSE file system that never answers: every look into it waits for ever."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        device = os.open("/dev/fuse", os.O_RDWR)
-    except OSError:
-        pytest.skip("needs /dev/fuse")
-    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
-    if libc.mount(b"fuse", bytes(tmp_path), b"fuse", 0, options) < 0:
-        os.close(device)
-        pytest.skip("needs root, to mount")
-    yield bytes(tmp_path)
-    os.close(device)  # ends the connection: whoever still waits gets ENOTCONN
-    libc.umount2(bytes(tmp_path), 2)
 
 
 def test_a_hung_start_delays_itself_alone(conn, hung_mount):
