@@ -8,8 +8,8 @@ struct fault {
 	Tenon__Code code;
 	const char *field; /* static string: the request field at fault ("exec.cwd"), or NULL */
 	const char *path;  /* FILE_FAILED: the file at fault, until the fault is told; or NULL */
-	struct err err;    /* err.errnum goes on the wire for EXEC_FAILED, FILE_FAILED and failed steps of
-			      Configure */
+	struct err err;    /* err.errnum goes on the wire for EXEC_FAILED, FILE_FAILED, PORT_FAILED and failed
+			      steps of    Configure */
 };
 
 /* Fill *f and return -errnum of a plausible errno, so that callers can `return fault_…(f, …)`. */

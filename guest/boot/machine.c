@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/exec/cgroup.h"
 #include "guest/log.h"
 #include "proto/cleanup.h"
 
@@ -61,14 +62,14 @@ const char *machine_make_cgroups(void)
 	/* One by one: a kernel may lack one of them, and then only that is missing. */
 	static const char *const controllers[] = {"+memory", "+pids", "+cpu", "+io"};
 	bool ours = mkdir(CGROUP "/agent", 0755) == 0 && write_control(CGROUP "/agent/cgroup.procs", "0");
-	if (!ours || mkdir(CGROUP "/box", 0755) < 0)
+	if (!ours || mkdir(CGROUP CGROUP_BOX, 0755) < 0)
 		return NULL;
 	for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++) {
 		write_control(CGROUP "/cgroup.subtree_control", controllers[i]);
-		write_control(CGROUP "/box/cgroup.subtree_control", controllers[i]);
+		write_control(CGROUP CGROUP_BOX "/cgroup.subtree_control", controllers[i]);
 	}
 	write_control(CGROUP "/agent/memory.min", "16777216");
-	return CGROUP "/box";
+	return CGROUP CGROUP_BOX;
 }
 
 void machine_take_ctrl_alt_del(void)

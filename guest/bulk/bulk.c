@@ -3,6 +3,9 @@
 #include <errno.h>
 
 #include "guest/files/files.h"
+#include "guest/metrics/metrics.h"
+#include "guest/metrics/processes.h"
+#include "guest/net/port.h"
 
 static bulk_op *const ops[] = {
 	[TENON__BULK_REQUEST__OP_READ] = files_read,
@@ -21,6 +24,9 @@ static bulk_op *const ops[] = {
 	[TENON__BULK_REQUEST__OP_SYMLINK] = files_symlink,
 	[TENON__BULK_REQUEST__OP_LINK] = files_link,
 	[TENON__BULK_REQUEST__OP_READ_LINK] = files_read_link,
+	[TENON__BULK_REQUEST__OP_CONNECT] = port_connect,
+	[TENON__BULK_REQUEST__OP_METRICS] = metrics_get,
+	[TENON__BULK_REQUEST__OP_PROCESSES] = processes_list,
 };
 
 static bulk_op *find(const Tenon__BulkRequest *req)

@@ -78,9 +78,9 @@ static int send_all(struct channel *ch, struct iovec *iov, int n)
 	return 0;
 }
 
-static int send_bytes(struct channel *ch, void *bytes, size_t n)
+int channel_send(struct channel *ch, const void *bytes, size_t n)
 {
-	struct iovec iov = {bytes, n};
+	struct iovec iov = {(void *)bytes, n};
 	return send_all(ch, &iov, 1);
 }
 
@@ -91,7 +91,7 @@ static int send_message(struct channel *ch, enum frame_type type, const Protobuf
 	sendq_init(&q, ch->out, OUT_SIZE);
 	if (!pack_message(&q, ch->stream, type, m))
 		return -EMSGSIZE;
-	return send_bytes(ch, ch->out, sendq_len(&q));
+	return channel_send(ch, ch->out, sendq_len(&q));
 }
 
 int channel_answer(struct channel *ch, const Tenon__BulkResponse *r)
@@ -137,7 +137,7 @@ int channel_give_event(struct channel *ch, const Tenon__BulkEvent *event)
 int channel_end(struct channel *ch, uint64_t total)
 {
 	uint8_t frame[FRAME_SMALL_MAX];
-	return send_bytes(ch, frame, frame_put_eof(frame, ch->stream, CHANNEL_STDOUT, total));
+	return channel_send(ch, frame, frame_put_eof(frame, ch->stream, CHANNEL_STDOUT, total));
 }
 
 static int send_fault(struct channel *ch, uint32_t stream, enum frame_type type, const struct fault *f)
@@ -145,7 +145,7 @@ static int send_fault(struct channel *ch, uint32_t stream, enum frame_type type,
 	struct sendq q;
 	sendq_init(&q, ch->out, OUT_SIZE);
 	pack_fault(&q, stream, type, f);
-	return send_bytes(ch, ch->out, sendq_len(&q));
+	return channel_send(ch, ch->out, sendq_len(&q));
 }
 
 int channel_fail(struct channel *ch, const struct fault *f)
@@ -168,7 +168,7 @@ static int malformed(struct channel *ch, const struct err *e)
 
 /* ---- from the host ---- */
 
-int channel_frame(struct channel *ch, struct frame *f, enum channel_mood mood)
+int channel_try_frame(struct channel *ch, struct frame *f)
 {
 	for (;;) {
 		struct err e;
@@ -178,15 +178,23 @@ int channel_frame(struct channel *ch, struct frame *f, enum channel_mood mood)
 		if (r > 0)
 			return 0;
 		ssize_t n = frame_reader_fill(&ch->reader, ch->fd);
-		if (n == -EAGAIN) {
-			struct pollfd p = {.fd = ch->fd, .events = POLLIN};
-			r = channel_wait(&p, 1, mood == CHANNEL_IDLE ? IDLE_MS : STALL_MS, mood);
-			if (r < 0)
-				return r;
-		} else if (n != -EINTR && n <= 0) {
+		if (n == -EAGAIN)
+			return -EAGAIN;
+		if (n != -EINTR && n <= 0)
 			return -ECONNRESET;
-		}
 	}
+}
+
+int channel_frame(struct channel *ch, struct frame *f, enum channel_mood mood)
+{
+	int r;
+	while ((r = channel_try_frame(ch, f)) == -EAGAIN) {
+		struct pollfd p = {.fd = ch->fd, .events = POLLIN};
+		r = channel_wait(&p, 1, mood == CHANNEL_IDLE ? IDLE_MS : STALL_MS, mood);
+		if (r < 0)
+			return r;
+	}
+	return r;
 }
 
 ssize_t channel_accept(struct channel *ch, const struct frame *f, const uint8_t **bytes)

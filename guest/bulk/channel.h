@@ -65,12 +65,17 @@ int channel_wait(struct pollfd *fds, int n, int ms, enum channel_mood mood);
 /* The next frame whatever it is: 0 with *f, -ECONNRESET at the end, -EPROTO after GOAWAY, -ETIMEDOUT. Does
  * not wait if one is in the buffer or the socket. */
 int channel_frame(struct channel *ch, struct frame *f, enum channel_mood mood);
+/* The same without waiting: -EAGAIN if none is there. */
+int channel_try_frame(struct channel *ch, struct frame *f);
 
 /* A frame of an unknown type that the host allows to be skipped. */
 static inline bool channel_skips(const struct frame *f)
 {
 	return f->type > FRAME_GOAWAY;
 }
+
+/* Bytes of frames that the caller has put together by itself. */
+int channel_send(struct channel *ch, const void *bytes, size_t n);
 
 /* What channel_take makes of a frame. */
 ssize_t channel_accept(struct channel *ch, const struct frame *f, const uint8_t **bytes);

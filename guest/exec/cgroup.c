@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/scan.h"
 #include "proto/cleanup.h"
 
 #define MADE_AT_START 4
@@ -21,13 +22,22 @@ void cgroup_pool_init_none(struct cgroup_pool *p)
 		p->entries[i] = (struct cgroup_entry){.dir = -1};
 }
 
+#define ENTRY "e" /* and its number: the name of each */
+#define NAME_SIZE 16
+
+static void put_name(char name[NAME_SIZE], int cg)
+{
+	snprintf(name, NAME_SIZE, ENTRY "%d", cg);
+}
+
 static bool make(struct cgroup_pool *p, int cg)
 {
-	char name[16];
-	snprintf(name, sizeof name, "e%d", cg);
+	char name[NAME_SIZE];
+	put_name(name, cg);
 	if (mkdirat(p->root, name, 0755) < 0 && errno != EEXIST)
 		return false;
-	p->entries[cg].dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	p->entries[cg] =
+		(struct cgroup_entry){.dir = openat(p->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 	return p->entries[cg].dir >= 0;
 }
 
@@ -46,36 +56,20 @@ int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
 	return 0;
 }
 
-/* Reads a control file into buf, NUL-terminated. */
-static bool read_control(int dir, const char *name, char *buf, size_t size)
-{
-	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ssize_t n = read(fd, buf, size - 1);
-	if (n < 0)
-		return false;
-	buf[n] = '\0';
-	return true;
-}
-
-/* The number after "key " at the start of a line. */
-static uint64_t control_value(const char *text, const char *key, uint64_t missing)
-{
-	size_t len = strlen(key);
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (strncmp(line, key, len) == 0 && line[len] == ' ')
-			return strtoull(line + len, NULL, 10);
-	}
-	return missing;
-}
-
 static bool is_empty(const struct cgroup_entry *c)
 {
 	char text[256];
-	return read_control(c->dir, "cgroup.events", text, sizeof text) &&
-	       control_value(text, "populated", 1) == 0;
+	return scan_file(c->dir, "cgroup.events", text, sizeof text) > 0 &&
+	       scan_value(text, "populated ", 1) == 0;
+}
+
+/* Nobody is in it: what it has counted so far is its past. */
+static void settle(struct cgroup_pool *p, int cg)
+{
+	cgroup_oom_killed(p, cg);
+	usage_read(p->entries[cg].dir, &p->entries[cg].base);
+	p->entries[cg].used = true;
+	p->entries[cg].use = CGROUP_IDLE;
 }
 
 int cgroup_take(struct cgroup_pool *p)
@@ -89,7 +83,7 @@ int cgroup_take(struct cgroup_pool *p)
 		if (c->dir < 0 && !make(p, i))
 			return -1;
 		if (c->use == CGROUP_LEFT)
-			cgroup_oom_killed(p, i); /* what was left has counted on */
+			settle(p, i);
 		c->use = CGROUP_BUSY;
 		return i;
 	}
@@ -100,13 +94,55 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 {
 	if (cg < 0)
 		return;
-	struct cgroup_entry *c = &p->entries[cg];
-	c->use = is_empty(c) ? CGROUP_IDLE : CGROUP_LEFT;
+	if (is_empty(&p->entries[cg]))
+		settle(p, cg);
+	else
+		p->entries[cg].use = CGROUP_LEFT;
+}
+
+bool cgroup_renew(struct cgroup_pool *p)
+{
+	for (int i = 0; i < CGROUP_POOL; i++) {
+		struct cgroup_entry *c = &p->entries[i];
+		if (c->use == CGROUP_LEFT && is_empty(c))
+			settle(p, i);
+		if (c->use != CGROUP_IDLE || !c->used)
+			continue;
+		char name[NAME_SIZE];
+		put_name(name, i);
+		c->used = false; /* or somebody in the box keeps a cgroup of his own in it: it serves on as it
+				    is */
+		if (unlinkat(p->root, name, AT_REMOVEDIR) < 0)
+			continue;
+		close_fd(&c->dir);
+		if (i < MADE_AT_START)
+			make(p, i);
+		return true;
+	}
+	return false;
 }
 
 int cgroup_dir(const struct cgroup_pool *p, int cg)
 {
 	return cg < 0 ? -1 : p->entries[cg].dir;
+}
+
+int cgroup_open(const struct cgroup_pool *p, int cg)
+{
+	char name[NAME_SIZE];
+	put_name(name, cg);
+	return p->root < 0 ? -1 : openat(p->root, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+int cgroup_parse(const char *text)
+{
+	const char *p =
+		scan_after(text, "0::" CGROUP_BOX "/" ENTRY); /* 0: the unified hierarchy, cgroups(7) */
+	if (!p || *p < '0' || *p > '9')
+		return -1;
+	uint64_t cg = scan_number(&p);
+	/* A process that has ended may be in one that is "(deleted)". */
+	return cg < CGROUP_POOL && (*p == '/' || *p == '\n' || *p == '\0' || *p == ' ') ? (int)cg : -1;
 }
 
 static int signal_each(int dir, int signo)
@@ -144,9 +180,9 @@ int cgroup_signal(const struct cgroup_pool *p, int cg, int signo)
 bool cgroup_oom_killed(struct cgroup_pool *p, int cg)
 {
 	char text[256];
-	if (cg < 0 || !read_control(p->entries[cg].dir, "memory.events", text, sizeof text))
+	if (cg < 0 || scan_file(p->entries[cg].dir, "memory.events", text, sizeof text) < 0)
 		return false;
-	uint64_t now = control_value(text, "oom_kill", 0), before = p->entries[cg].oom_kills;
+	uint64_t now = scan_value(text, "oom_kill ", 0), before = p->entries[cg].oom_kills;
 	p->entries[cg].oom_kills = now;
 	return now > before;
 }

@@ -11,6 +11,8 @@
 
 #define SPAWN_DEADLINE (10 * NSEC_PER_SEC)
 #define GRACE_DEFAULT_MS 2000
+#define QUIET (250 * NSEC_PER_MSEC)        /* since a cgroup was given back: time to make it anew */
+#define RENEWAL_PAUSE (10 * NSEC_PER_MSEC) /* between two of them */
 
 static struct exec_row *row_of(struct execs *x, int row)
 {
@@ -92,6 +94,28 @@ static void end_spawn(struct execs *x, int row)
 	spawn_release(x->areas + (size_t)row * SPAWN_AREA, row < EXEC_WARM_ROWS);
 }
 
+static void arm_renewal(struct execs *x, uint64_t after)
+{
+	timer_clear(&x->renewal);
+	timer_set(x->loop, &x->renewal, clock_mono() + after);
+}
+
+static void renew_cgroup(struct timer *t)
+{
+	struct execs *x = container_of(t, struct execs, renewal);
+	if (cgroup_renew(&x->cgroups))
+		arm_renewal(x, RENEWAL_PAUSE);
+}
+
+static void give_back_cgroup(struct execs *x, struct exec_row *r)
+{
+	if (r->cgroup < 0)
+		return;
+	cgroup_give_back(&x->cgroups, r->cgroup);
+	r->cgroup = -1;
+	arm_renewal(x, QUIET);
+}
+
 static void free_row(struct execs *x, int row)
 {
 	struct exec_row *r = row_of(x, row);
@@ -101,8 +125,7 @@ static void free_row(struct execs *x, int row)
 	stop_watching(x, &s->out, &r->out[0].fd);
 	stop_watching(x, &s->err, &r->out[1].fd);
 	end_spawn(x, row);
-	cgroup_give_back(&x->cgroups, r->cgroup);
-	r->cgroup = -1;
+	give_back_cgroup(x, r);
 	r->pid = 0;
 }
 
@@ -280,6 +303,7 @@ int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, str
 {
 	x->loop = loop;
 	x->watch = watch;
+	timer_init(&x->renewal, renew_cgroup);
 	x->slots = memory_reserve(EXEC_ROWS * sizeof *x->slots);
 	x->areas = memory_reserve((size_t)EXEC_ROWS * SPAWN_AREA);
 	if (!x->slots || !x->areas)
@@ -324,10 +348,12 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 		return e;
 	}
 	r->cgroup = cgroup_take(&x->cgroups);
+	if (r->cgroup >= 0)
+		r->used_before = x->cgroups.entries[r->cgroup].base;
 	pid_t pid =
 		spawn_start(area, s->child, req->with_stdin, cgroup_dir(&x->cgroups, r->cgroup), &pipes, f);
 	if (pid < 0) {
-		cgroup_give_back(&x->cgroups, r->cgroup);
+		give_back_cgroup(x, r);
 		spawn_release(area, row < EXEC_WARM_ROWS);
 		exec_table_release(&x->table, row);
 		return pid;

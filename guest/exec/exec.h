@@ -37,6 +37,7 @@ struct execs {
 	struct exec_watch *watch;
 	struct exec_table table;
 	struct cgroup_pool cgroups; /* set up by the caller */
+	struct timer renewal;       /* of those given back, once it is quiet */
 	struct spawn_base base;     /* likewise; what Configure changes */
 	struct exec_slot *slots;    /* EXEC_ROWS */
 	uint8_t *areas;             /* EXEC_ROWS × SPAWN_AREA */

@@ -6,7 +6,3 @@
 /* signo to every process whose session is sid, found in /proc. Returns 0, -ESRCH if there was none, or
  * -errno. A process that leaves by setsid is not found: only a cgroup holds it. */
 int session_signal(pid_t sid, int signo);
-
-/* The fields behind the name in a line of /proc/PID/stat (proc(5)): state, ppid, pgrp, session. 0, or
- * -EINVAL. Pure. */
-int session_parse_stat(const char *line, int *sid);

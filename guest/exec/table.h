@@ -9,6 +9,7 @@
 #include "guest/exec/input.h"
 #include "guest/exec/output.h"
 #include "guest/exec/state.h"
+#include "guest/exec/usage.h"
 #include "proto/err.h"
 #include "proto/frame.h"
 
@@ -34,7 +35,8 @@ struct exec_row {
 			*/
 	int error_fd;  /* read end of the error pipe while SPAWNING */
 	int cgroup;    /* of the pool, or -1 */
-	bool attached; /* to a stream of the current connection */
+	struct usage used_before; /* of this cgroup, by others */
+	bool attached;            /* to a stream of the current connection */
 	bool drop_oldest, timed_out;
 	uint32_t timeout_ms, grace_ms;
 	uint64_t started_real, started_mono;
