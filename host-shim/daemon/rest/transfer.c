@@ -42,12 +42,14 @@ static void on_upload_wake(void *arg)
 static size_t on_body(void *arg, const uint8_t *bytes, size_t n)
 {
 	struct upload *u = arg;
-	size_t room = box_bulk_room(u->op);
-	if (n > room)
-		n = room;
-	if (n)
-		box_bulk_send(u->op, bytes, n);
-	return n;
+	size_t taken = 0, room;
+	/* Until there is no room: only then are we told when there is some again. */
+	while (taken < n && (room = box_bulk_room(u->op)) > 0) {
+		size_t piece = n - taken < room ? n - taken : room;
+		box_bulk_send(u->op, bytes + taken, piece);
+		taken += piece;
+	}
+	return taken;
 }
 
 static void on_body_end(void *arg)

@@ -171,7 +171,7 @@ struct box_bulk {
 	struct failure failure;
 	void (*wake)(void *arg);
 	void *arg;
-	bool answered, ended, end_sent, done;
+	bool answered, ended, end_sent, done, wants_room;
 	size_t at, end, room;
 	Tenon__BulkResponse answer;
 	Tenon__FileInfo info;
@@ -185,6 +185,9 @@ struct box_bulk {
 static void on_turn(uv_idle_t *h)
 {
 	struct box_bulk *op = h->data;
+	if (op->op == TENON__BULK_REQUEST__OP_WRITE && op->answered && !op->end_sent && !op->wants_room)
+		return;
+	op->wants_room = false;
 	op->room = FAKE_TURN;
 	op->wake(op->arg);
 }
@@ -312,7 +315,9 @@ go_on:
 
 size_t box_bulk_room(struct box_bulk *op)
 {
-	return op->answered ? op->room : 0;
+	size_t room = op->answered ? op->room : 0;
+	op->wants_room |= room == 0;
+	return room;
 }
 
 void box_bulk_send(struct box_bulk *op, const void *data, size_t len)
