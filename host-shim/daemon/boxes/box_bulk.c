@@ -68,7 +68,8 @@ static Tenon__BulkRequest *copy_request(const Tenon__BulkRequest *req)
 	return copy;
 }
 
-struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg)
+struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool start, void (*wake)(void *arg),
+			  void *arg)
 {
 	struct failure f;
 	struct box_bulk *op = calloc(1, sizeof *op);
@@ -80,7 +81,10 @@ struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, void (*w
 		open_bulk(op, b, req);
 		return op;
 	}
-	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
+	if (!start) {
+		box_failure(&f, FAIL_CONFLICT, "the box does not run");
+		op_fail(op, &f);
+	} else if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
 		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
 		op_fail(op, &f);
 	} else if (!(op->req = copy_request(req))) {

@@ -66,6 +66,9 @@ int executions_create(struct executions **out, const struct executions_config *c
 void executions_destroy(struct executions *xs);
 /* By the 32 hex digits that REST shows. *reaped is set if it existed and is gone (410). */
 struct execution *executions_find(struct executions *xs, const char *box_id, const char *id, bool *reaped);
+/* Those of a box that executions_find would find, in no order. */
+void executions_each(struct executions *xs, const char *box_id, void (*fn)(void *arg, struct execution *x),
+		     void *arg);
 /* The box is deleted: forget its executions and remove their logs. */
 void executions_forget_box(struct executions *xs, const char *box_id);
 

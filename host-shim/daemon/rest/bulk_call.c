@@ -8,6 +8,7 @@ struct bulk_call {
 	rest_answer_fn answer; /* NULL: it gathers */
 	void (*add)(json_t *object, const Tenon__BulkEvent *event);
 	json_t *object;
+	bool start_box;
 };
 
 static void call_free(struct bulk_call *c)
@@ -60,15 +61,15 @@ static void start(struct http_request *r, struct box *b, const Tenon__BulkReques
 	}
 	*c = *how;
 	c->r = r;
-	c->op = box_bulk(b, req, on_wake, c);
+	c->op = box_bulk(b, req, how->start_box, on_wake, c);
 	http_on_gone(r, on_gone, c);
 	on_wake(c);
 }
 
-void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
 		    rest_answer_fn answer)
 {
-	start(r, b, req, &(struct bulk_call){.answer = answer});
+	start(r, b, req, &(struct bulk_call){.answer = answer, .start_box = start_box});
 }
 
 void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer)
@@ -77,8 +78,8 @@ void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer
 	http_reply_empty(r, 204);
 }
 
-void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
 		      void (*add)(json_t *object, const Tenon__BulkEvent *event), json_t *object)
 {
-	start(r, b, req, &(struct bulk_call){.add = add, .object = object});
+	start(r, b, req, &(struct bulk_call){.add = add, .object = object, .start_box = start_box});
 }

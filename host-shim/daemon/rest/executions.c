@@ -2,6 +2,9 @@
 
 #include "internal.h"
 
+#define EXECUTIONS_DEFAULT 100
+#define EXECUTIONS_MAX 10000
+
 static const char *status_name(enum execution_status s)
 {
 	switch (s) {
@@ -88,6 +91,55 @@ json_t *rest_execution_json(const struct execution *x)
 	if (i.reason[0])
 		json_object_set_new(o, "error_message", json_string(i.reason));
 	return o;
+}
+
+struct execution_list {
+	struct execution **items;
+	size_t count, size;
+};
+
+static void add_execution(void *arg, struct execution *x)
+{
+	struct execution_list *l = arg;
+	if (l->count == l->size) {
+		size_t size = l->size ? 2 * l->size : 64;
+		struct execution **bigger = realloc(l->items, size * sizeof *bigger);
+		if (!bigger)
+			return;
+		l->items = bigger;
+		l->size = size;
+	}
+	l->items[l->count++] = x;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	struct execution_info x, y;
+	execution_get_info(*(struct execution *const *)a, &x);
+	execution_get_info(*(struct execution *const *)b, &y);
+	return (x.started_ms < y.started_ms) - (x.started_ms > y.started_ms);
+}
+
+/* GET …/executions: those that run and those that are kept, the newest first. */
+void rest_list_executions(void *app, struct http_request *r)
+{
+	struct rest *rest = app;
+	struct box *b = rest_box(rest, r);
+	uint64_t limit;
+	if (!b || !rest_query_int(r, "limit", 1, EXECUTIONS_MAX, EXECUTIONS_DEFAULT, &limit))
+		return;
+	struct box_info box;
+	struct execution_list list = {0};
+	json_t *array = json_array();
+	box_get_info(b, &box);
+	executions_each(rest->config.executions, box.id, add_execution, &list);
+	if (list.count)
+		qsort(list.items, list.count, sizeof *list.items, newest_first);
+	for (size_t i = 0; i < list.count && i < limit; i++)
+		json_array_append_new(array, rest_execution_json(list.items[i]));
+	free(list.items);
+	http_reply_json(r, 200,
+			json_pack("{s:o, s:b}", "executions", array, "truncated", list.count > limit));
 }
 
 void rest_get_execution(void *app, struct http_request *r)

@@ -177,7 +177,7 @@ void rest_head_file(void *app, struct http_request *r)
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_STAT;
 	req.stat = &stat;
-	rest_bulk_call(r, b, &req, on_stat);
+	rest_bulk_call(r, b, &req, true, on_stat);
 }
 
 /* ---- PUT, DELETE ---- */
@@ -229,5 +229,5 @@ void rest_delete_file(void *app, struct http_request *r)
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_REMOVE;
 	req.remove = &remove;
-	rest_bulk_call(r, b, &req, rest_answer_empty);
+	rest_bulk_call(r, b, &req, true, rest_answer_empty);
 }

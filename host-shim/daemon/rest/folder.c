@@ -50,7 +50,7 @@ void rest_list_folder(void *app, struct http_request *r)
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_LIST;
 	req.list = &list;
-	rest_bulk_gather(r, b, &req, add_files, json_pack("{s:[], s:b}", "entries", "truncated", 0));
+	rest_bulk_gather(r, b, &req, true, add_files, json_pack("{s:[], s:b}", "entries", "truncated", 0));
 }
 
 /* ---- watching ---- */
@@ -181,7 +181,7 @@ void rest_watch_folder(void *app, struct http_request *r)
 	req.op_case = TENON__BULK_REQUEST__OP_WATCH;
 	req.watch = &watch;
 	w->r = r;
-	w->op = box_bulk(b, &req, on_watch_wake, w);
+	w->op = box_bulk(b, &req, true, on_watch_wake, w);
 	http_on_gone(r, on_watch_gone, w);
 	on_watch_wake(w);
 }

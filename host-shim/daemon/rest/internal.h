@@ -82,13 +82,13 @@ bool rest_query_int(struct http_request *r, const char *name, uint64_t min, uint
 
 /* bulk_call.c: operations that answer, and that is all, or come as events */
 typedef void (*rest_answer_fn)(struct http_request *r, const Tenon__BulkResponse *answer);
-/* answer replies; failures are replied for it. */
-void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+/* answer replies; failures are replied for it. start_box as in box_bulk. */
+void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
 		    rest_answer_fn answer);
 /* 204 whatever the answer says. */
 void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer);
 /* Events become members of one object, which is replied at the end. */
-void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req,
+void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
 		      void (*add)(json_t *object, const Tenon__BulkEvent *event), json_t *object);
 
 /* transfer.c: operations whose bytes come from the request's body, or become the reply's */
@@ -117,6 +117,7 @@ void rest_start_box(void *app, struct http_request *r);
 void rest_stop_box(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
+void rest_list_executions(void *app, struct http_request *r);
 void rest_get_execution(void *app, struct http_request *r);
 void rest_delete_execution(void *app, struct http_request *r);
 void rest_signal(void *app, struct http_request *r);
@@ -131,6 +132,10 @@ void rest_put_file(void *app, struct http_request *r);
 void rest_delete_file(void *app, struct http_request *r);
 void rest_list_folder(void *app, struct http_request *r);
 void rest_watch_folder(void *app, struct http_request *r);
+/* metrics.c, console.c */
+void rest_box_metrics(void *app, struct http_request *r);
+void rest_list_processes(void *app, struct http_request *r);
+void rest_console(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

@@ -77,7 +77,7 @@ void rest_upload(struct http_request *r, struct box *b, const Tenon__BulkRequest
 		return;
 	}
 	u->r = r;
-	u->op = box_bulk(b, req, on_upload_wake, u);
+	u->op = box_bulk(b, req, true, on_upload_wake, u);
 	http_receive(r, &sink, u);
 	http_on_gone(r, on_upload_gone, u);
 	on_upload_wake(u);
@@ -160,7 +160,7 @@ void rest_download(struct http_request *r, struct box *b, const Tenon__BulkReque
 	}
 	d->r = r;
 	d->head = head;
-	d->op = box_bulk(b, req, on_download_wake, d);
+	d->op = box_bulk(b, req, true, on_download_wake, d);
 	http_on_gone(r, on_download_gone, d);
 	on_download_wake(d);
 }

@@ -91,6 +91,14 @@ struct execution *executions_find(struct executions *xs, const char *box_id, con
 	return NULL;
 }
 
+void executions_each(struct executions *xs, const char *box_id, void (*fn)(void *arg, struct execution *x),
+		     void *arg)
+{
+	for (struct execution *x = xs->first; x; x = x->next)
+		if (strcmp(x->box_id, box_id) == 0 && !x->reaped)
+			fn(arg, x);
+}
+
 void executions_forget_box(struct executions *xs, const char *box_id)
 {
 	for (struct execution *x = xs->first; x; x = x->next)

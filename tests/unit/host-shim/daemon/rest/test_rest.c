@@ -532,6 +532,20 @@ static void names_that_are_no_text_are_told_exactly(void **state)
 	assert_non_null(strstr(ask("GET /v1/boxes/b/files/list?path=/&limit=0", ""), "\"field\":\"limit\""));
 }
 
+static void tells_the_console_and_the_executions(void **state)
+{
+	(void)state;
+	char path[128];
+	char *reply = ask("GET /v1/boxes/b/console", "");
+	assert_non_null(strstr(reply, "Content-Type: text/plain\r\n"));
+	assert_non_null(strstr(reply, "Linux version\n"));
+	start("sleep 5", path);
+	reply = ask("GET /v1/boxes/b/executions?limit=1", "");
+	assert_non_null(strstr(reply, strrchr(path, '/') + 1));
+	assert_non_null(strstr(reply, "\"truncated\":true"));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/executions?limit=0", ""), "\"field\":\"limit\""));
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -566,6 +580,7 @@ int main(void)
 		cmocka_unit_test(a_failed_upload_is_told_with_its_path),
 		cmocka_unit_test(who_leaves_gives_the_upload_up),
 		cmocka_unit_test(names_that_are_no_text_are_told_exactly),
+		cmocka_unit_test(tells_the_console_and_the_executions),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
