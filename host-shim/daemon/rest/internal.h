@@ -136,6 +136,8 @@ void rest_watch_folder(void *app, struct http_request *r);
 void rest_box_metrics(void *app, struct http_request *r);
 void rest_list_processes(void *app, struct http_request *r);
 void rest_console(void *app, struct http_request *r);
+/* tunnel.c */
+void rest_tunnel(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

@@ -29,6 +29,7 @@ static const struct http_route routes[] = {
 	{.method = "DELETE", .path = "/boxes/{box}/files/content", .handle = rest_delete_file},
 	{.method = "GET", .path = "/boxes/{box}/files/list", .handle = rest_list_folder},
 	{.method = "GET", .path = "/boxes/{box}/files/watch", .handle = rest_watch_folder},
+	{.method = "POST", .path = "/boxes/{box}/network/tunnel", .handle = rest_tunnel},
 	{.method = "GET", .path = "/boxes/{box}/metrics", .handle = rest_box_metrics},
 	{.method = "GET", .path = "/boxes/{box}/processes", .handle = rest_list_processes},
 	{.method = "GET", .path = "/boxes/{box}/console", .handle = rest_console},
