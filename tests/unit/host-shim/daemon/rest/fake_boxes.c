@@ -299,6 +299,19 @@ go_on:
 		out->bulk.event = &op->event;
 		return;
 	}
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		out->kind = BULK_WAIT;
+		if (op->at < op->end && op->room) {
+			out->kind = BULK_DATA;
+			out->bulk.data = op->piece + op->at;
+			out->bulk.len = op->end - op->at < max ? op->end - op->at : max;
+			op->at += out->bulk.len;
+		} else if (op->at == op->end && op->end_sent && !op->ended) {
+			op->ended = op->done = true;
+			out->kind = BULK_END;
+		}
+		return;
+	}
 	if (writes ? !op->end_sent : op->at < op->end) {
 		if (writes || !op->room)
 			return;
@@ -320,12 +333,23 @@ go_on:
 size_t box_bulk_room(struct box_bulk *op)
 {
 	size_t room = op->answered ? op->room : 0;
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		if (op->at == op->end)
+			op->at = op->end = 0;
+		room = op->end || !op->answered ? 0 : sizeof op->piece;
+	}
 	op->wants_room |= room == 0;
 	return room;
 }
 
 void box_bulk_send(struct box_bulk *op, const void *data, size_t len)
 {
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		assert_true(op->end + len <= sizeof op->piece);
+		memcpy(op->piece + op->end, data, len);
+		op->end += len;
+		return;
+	}
 	assert_true(len <= op->room);
 	fake_file = realloc(fake_file, fake_size + len);
 	memcpy(fake_file + fake_size, data, len);

@@ -16,6 +16,7 @@
 #include <sys/time.h>
 
 #include "host-shim/daemon/rest/rest.h"
+#include "host-shim/daemon/tunnel/tunnel.h"
 
 /* The whole of both rooms, so that the library's own are not linked. */
 #include "fake_executions.c"
@@ -28,6 +29,7 @@ static struct {
 	uv_async_t stop;
 	struct http_server *server;
 	struct rest *rest;
+	struct tunnels *tunnels;
 	struct auth *auth;
 	struct executions *executions;
 	struct boxes *boxes;
@@ -38,6 +40,7 @@ static struct {
 static void on_stop(uv_async_t *a)
 {
 	http_server_destroy(t.server);
+	tunnels_destroy(t.tunnels);
 	uv_close((uv_handle_t *)a, NULL);
 }
 
@@ -62,9 +65,14 @@ static int set_up(void **state)
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
 	if (auth_create(&t.auth, &(struct auth_config){.state_dir = t.folder, .no_auth = true}, &e) < 0)
 		return -1;
+	if (tunnels_create(&t.tunnels, &t.loop, t.boxes, &e) < 0)
+		return -1;
 	rest_create(&t.rest,
-		    &(struct rest_config){
-			    .loop = &t.loop, .boxes = t.boxes, .executions = t.executions, .auth = t.auth},
+		    &(struct rest_config){.loop = &t.loop,
+					  .boxes = t.boxes,
+					  .executions = t.executions,
+					  .auth = t.auth,
+					  .tunnels = t.tunnels},
 		    &e);
 	struct http_config c = {
 		.loop = &t.loop, .head_timeout_ms = 300, .body_timeout_ms = 300, .idle_timeout_ms = 300};
@@ -546,6 +554,50 @@ static void tells_the_console_and_the_executions(void **state)
 	assert_non_null(strstr(ask("GET /v1/boxes/b/executions?limit=0", ""), "\"field\":\"limit\""));
 }
 
+/* Connected to a tunnel of the fake, which is an echo. */
+static int dial_tunnel(void)
+{
+	char *uri = strstr(ask("POST /v1/boxes/b/network/tunnel?port=80", ""), "http://127.0.0.1:");
+	assert_non_null(uri);
+	unsigned api = t.port;
+	t.port = (unsigned)atoi(uri + 17);
+	int fd = dial();
+	t.port = api;
+	return fd;
+}
+
+static void a_tunnel_takes_connect_and_bare_bytes(void **state)
+{
+	(void)state;
+	static const char request[] = "CONNECT any:1 HTTP/1.1\r\nHost: any:1\r\n\r\nearly ";
+	static uint8_t much[300000], got[65536];
+	int fd = dial_tunnel();
+	for (size_t i = 0; i < sizeof request - 1; i++) /* byte by byte */
+		say(fd, request + i, 1);
+	assert_non_null(strstr(hear(fd, "early "), "HTTP/1.1 200 Connection established\r\n\r\nearly "));
+	for (size_t i = 0; i < sizeof much; i++)
+		much[i] = big_byte(i);
+	say(fd, much, sizeof much);
+	shutdown(fd, SHUT_WR);
+	size_t n = 0;
+	for (ssize_t r; (r = recv(fd, got, sizeof got, 0)) > 0; n += (size_t)r)
+		assert_memory_equal(got, much + n, (size_t)r);
+	assert_int_equal(n, sizeof much);
+	close(fd);
+
+	fd = dial_tunnel();
+	say(fd, "GET / HTTP/1.0\r\n\r\n", 18);
+	shutdown(fd, SHUT_WR);
+	assert_string_equal(hear(fd, NULL), "GET / HTTP/1.0\r\n\r\n");
+	close(fd);
+
+	fd = dial_tunnel();
+	say(fd, "CONNECT nonsense\r\n\r\n", 20);
+	assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 400 "));
+	close(fd);
+	dial_tunnel(); /* says nothing, and is there when the server ends */
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -581,6 +633,7 @@ int main(void)
 		cmocka_unit_test(who_leaves_gives_the_upload_up),
 		cmocka_unit_test(names_that_are_no_text_are_told_exactly),
 		cmocka_unit_test(tells_the_console_and_the_executions),
+		cmocka_unit_test(a_tunnel_takes_connect_and_bare_bytes),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
