@@ -35,8 +35,7 @@ enum failure_kind {
 	FAIL_TIMEOUT,
 	FAIL_UNSUPPORTED,
 	FAIL_PERMISSION,
-	FAIL_UNREACHABLE, /* nothing listens there, in the box */
-	FAIL_NO_SPACE,    /* of a file system in the box */
+	FAIL_NO_SPACE, /* of a file system in the box */
 	FAIL_INTERNAL,
 };
 struct failure {

@@ -68,12 +68,6 @@ static enum failure_kind kind_of_errno(int errnum)
 	case EBADMSG: /* an archive that is none */
 	case EOPNOTSUPP:
 		return FAIL_INVALID;
-	case ECONNREFUSED:
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-		return FAIL_UNREACHABLE;
-	case ETIMEDOUT:
-		return FAIL_TIMEOUT;
 	case ENOMEM:
 	case EMFILE:
 	case ENFILE:
