@@ -13,6 +13,7 @@ struct globals {
 
 int command_run(const struct globals *g, int argc, char **argv);
 int command_exec(const struct globals *g, int argc, char **argv);
+int command_cp(const struct globals *g, int argc, char **argv);
 int command_ps(const struct globals *g, int argc, char **argv);
 int command_rm(const struct globals *g, int argc, char **argv);
 

@@ -13,6 +13,7 @@
 #include "events.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "terminal.h"
 
 #define PIECE (64u << 10) /* of stdin, for one POST */
 #define SILENT_MS 60000   /* tenond says something every 15 s */
@@ -30,6 +31,7 @@ struct follow {
 	int code;          /* -1 until the exit event */
 	bool broken_pipe;  /* our own stdout or stderr is gone */
 	bool with_stdin, stdin_ended;
+	bool tty;
 	unsigned interrupts;
 	int64_t lost_ms, retry_ms; /* 0: the stream stands */
 	int64_t heard_ms;          /* when the stream was opened, or anything last came */
@@ -247,6 +249,15 @@ static void input_ended(struct follow *f, CURLcode code)
 
 /* ---- signals ---- */
 
+static void send_size(struct follow *f)
+{
+	unsigned rows, cols;
+	struct api_error ignored;
+	if (f->tty && terminal_size(&rows, &cols))
+		json_decref(api_call(f->api, "POST", json_pack("{s:i, s:i}", "rows", rows, "cols", cols),
+				     &ignored, "%s/resize", f->path));
+}
+
 static void take_signal(struct follow *f, int signals)
 {
 	struct signalfd_siginfo s;
@@ -254,7 +265,9 @@ static void take_signal(struct follow *f, int signals)
 	if (read(signals, &s, sizeof s) != sizeof s)
 		return;
 	int signo = (int)s.ssi_signo;
-	if (++f->interrupts > 2)
+	if (signo == SIGWINCH)
+		send_size(f);
+	else if (++f->interrupts > 2)
 		fail(f, "given up after the third signal; the command may still run");
 	else if (signo == SIGINT && f->interrupts == 2)
 		json_decref(api_call(f->api, "DELETE", NULL, &ignored, "%s", f->path));
@@ -294,7 +307,7 @@ static void step(struct follow *f, int signals)
 		start_output(f);
 }
 
-int follow(struct api *a, const char *path, bool with_stdin, struct api_error *e)
+int follow(struct api *a, const char *path, bool with_stdin, bool tty, struct api_error *e)
 {
 	sigset_t set;
 	sigemptyset(&set);
@@ -302,6 +315,7 @@ int follow(struct api *a, const char *path, bool with_stdin, struct api_error *e
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGWINCH);
 	_cleanup_close_ int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	_cleanup_free_ struct follow *f = calloc(1, sizeof *f);
 	if (signals < 0 || !f || !(f->multi = curl_multi_init())) {
@@ -311,11 +325,16 @@ int follow(struct api *a, const char *path, bool with_stdin, struct api_error *e
 	f->api = a;
 	f->path = path;
 	f->with_stdin = with_stdin;
+	f->tty = tty;
 	f->code = -1;
 	f->e = e;
+	if (tty && with_stdin && terminal_raw() < 0)
+		fail(f, "the terminal cannot be made raw; the command may still run");
+	send_size(f); /* it may have changed since the command was started */
 	start_output(f);
 	while (f->code < 0 && !f->failed)
 		step(f, signals);
+	terminal_restore();
 	end_transfer(f, &f->output, &f->output_headers);
 	end_transfer(f, &f->input, &f->input_headers);
 	curl_multi_cleanup(f->multi);

@@ -12,6 +12,7 @@ static const struct {
 } commands[] = {
 	{"run", command_run, "make a box and run a command in it"},
 	{"exec", command_exec, "run a command in a box"},
+	{"cp", command_cp, "copy files to a box, or from one"},
 	{"ps", command_ps, "list boxes"},
 	{"rm", command_rm, "remove boxes"},
 };

@@ -10,10 +10,11 @@
 #include "follow.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "terminal.h"
 
 struct run {
-	bool remove, interactive, timing;
-	const char *name, *workdir;
+	bool remove, interactive, tty, timing;
+	const char *name, *workdir, *user;
 	json_t *env;
 	double boot, exec; /* seconds */
 };
@@ -38,8 +39,10 @@ static int read_options(struct run *o, int argc, char **argv, const char *usage,
 		{"name", required_argument, NULL, 'n'},
 		{"env", required_argument, NULL, 'e'},
 		{"workdir", required_argument, NULL, 'w'},
+		{"user", required_argument, NULL, 'u'},
 		{"interactive", no_argument, NULL, 'i'},
-		{"timing", no_argument, NULL, 't'},
+		{"tty", no_argument, NULL, 't'},
+		{"timing", no_argument, NULL, 'T'},
 		{0},
 	};
 	bool whole_run = strchr(short_options, 'r');
@@ -63,7 +66,13 @@ static int read_options(struct run *o, int argc, char **argv, const char *usage,
 		case 'i':
 			o->interactive = true;
 			break;
+		case 'u':
+			o->user = optarg;
+			break;
 		case 't':
+			o->tty = true;
+			break;
+		case 'T':
 			o->timing = true;
 			break;
 		default:
@@ -77,6 +86,8 @@ static int read_options(struct run *o, int argc, char **argv, const char *usage,
 	}
 	if (optind + 1 >= argc)
 		return complain("usage: tenon %s", usage);
+	if (o->tty && o->interactive && !terminal_is())
+		return complain("-it needs a terminal, and stdin is none; -i alone takes any input");
 	return 0;
 }
 
@@ -95,8 +106,22 @@ static int exec_in(struct api *a, struct run *o, const char *box, char **argv)
 		return complain("the command is not UTF-8 text");
 	if (o->workdir)
 		json_object_set_new(body, "working_dir", json_string(o->workdir));
+	if (o->user)
+		json_object_set_new(body, "user", json_string(o->user));
 	if (!o->interactive)
 		json_object_set_new(body, "stdin", json_string(""));
+	unsigned rows, cols;
+	if (o->tty) {
+		json_object_set_new(body, "tty", json_true());
+		/* The other terminal looks like ours: programs there draw for it. */
+		const char *term = getenv("TERM");
+		if (term && !json_object_get(o->env, "TERM"))
+			json_object_set_new(o->env, "TERM", json_string(term));
+	}
+	if (o->tty && terminal_size(&rows, &cols)) {
+		json_object_set_new(body, "rows", json_integer(rows));
+		json_object_set_new(body, "cols", json_integer(cols));
+	}
 	uint64_t began = clock_ns(CLOCK_MONOTONIC);
 	json_t *started = api_call(a, "POST", body, &e, "/boxes/%s/exec", segment);
 	if (!started) {
@@ -108,7 +133,7 @@ static int exec_in(struct api *a, struct run *o, const char *box, char **argv)
 	const char *id = json_string_value(json_object_get(started, "execution_id"));
 	int code = -1;
 	if (asprintf(&path, "/boxes/%s/executions/%s", segment, id ? id : "") > 0)
-		code = follow(a, path, o->interactive, &e);
+		code = follow(a, path, o->interactive, o->tty, &e);
 	json_decref(started);
 	o->exec = (double)(clock_ns(CLOCK_MONOTONIC) - began) / NSEC_PER_SEC;
 	return code < 0 ? complain("%s", e.message) : code;
@@ -123,6 +148,7 @@ static void hold_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -160,11 +186,10 @@ int command_run(const struct globals *g, int argc, char **argv)
 	struct run o = {.env = json_object()};
 	struct api a;
 	struct api_error e;
-	int code =
-		read_options(&o, argc, argv,
-			     "run [--rm] [-i] [--name NAME] [--env NAME=value]... [--workdir DIR] [--timing] "
-			     "IMAGE [--] COMMAND [ARG]...",
-			     "+rn:e:w:it");
+	int code = read_options(&o, argc, argv,
+				"run [--rm] [-i] [-t] [--name NAME] [--env NAME=value]... [--workdir DIR] "
+				"[--user USER] [--timing] IMAGE [--] COMMAND [ARG]...",
+				"+rn:e:w:u:it");
 	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
@@ -183,10 +208,11 @@ int command_exec(const struct globals *g, int argc, char **argv)
 	struct run o = {.env = json_object()};
 	struct api a;
 	struct api_error e;
-	int code = read_options(
-		&o, argc, argv,
-		"exec [-i] [--env NAME=value]... [--workdir DIR] [--timing] BOX [--] COMMAND [ARG]...",
-		"+e:w:it");
+	int code = read_options(&o, argc, argv,
+				"exec [-i] [-t] [--env NAME=value]... [--workdir DIR] [--user USER] "
+				"[--timing] BOX [--] COMMAND "
+				"[ARG]...",
+				"+e:w:u:it");
 	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {

@@ -17,6 +17,7 @@
 #include "rest/rest.h"
 #include "store/sql.h"
 #include "store/store.h"
+#include "tunnel/tunnel.h"
 
 #define VERSION "tenon 0.1.0"
 
@@ -30,6 +31,7 @@ struct daemon {
 	struct executions *executions;
 	struct boxes *boxes;
 	struct auth *auth;
+	struct tunnels *tunnels;
 	struct rest *rest;
 	struct http_server *http;
 	struct err failure; /* of what happens on the loop: set, and the loop stops */
@@ -195,8 +197,14 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = auth_create(&d->auth, &ac, e);
 	if (r < 0)
 		return r;
-	struct rest_config rc = {
-		.loop = &d->loop, .boxes = d->boxes, .executions = d->executions, .auth = d->auth};
+	r = tunnels_create(&d->tunnels, &d->loop, d->boxes, e);
+	if (r < 0)
+		return r;
+	struct rest_config rc = {.loop = &d->loop,
+				 .boxes = d->boxes,
+				 .executions = d->executions,
+				 .auth = d->auth,
+				 .tunnels = d->tunnels};
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
 		return r;
@@ -242,6 +250,7 @@ static int run(struct daemon *d, struct err *e)
 static void let_go(struct daemon *d)
 {
 	http_server_destroy(d->http);
+	tunnels_destroy(d->tunnels);
 	boxes_destroy(d->boxes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);

@@ -92,3 +92,41 @@ def test_the_cli_outlives_tenond(make_daemon):
     d.start()
     out, _ = p.communicate(timeout=60)
     assert (out, p.returncode) == (b"2\n3\n4\n5\n6\n", 9)
+
+
+def test_cp_files_and_folders(tenon, client, box, tmp_path):
+    """docker cp's rules, in both directions."""
+    (tmp_path / "dir/sub").mkdir(parents=True)
+    (tmp_path / "dir/a").write_text("A")
+    (tmp_path / "dir/sub/b").write_text("B")
+    (tmp_path / "dir/a").chmod(0o751)
+    client.run(box, "sh", "-c", "rm -rf /srv/cp; mkdir -p /srv/cp/there")
+    for source, target in [("dir/a", "/srv/cp/new"), ("dir/a", "/srv/cp/there"), ("dir", "/srv/cp/there"),
+                           ("dir", "/srv/cp/made"), ("dir/.", "/srv/cp/flat")]:
+        r = tenon("cp", f"{tmp_path}/{source}", f"{box}:{target}")
+        assert r.returncode == 0, r.stderr
+    out, _, _ = client.run(box, "sh", "-c", "cd /srv/cp; find . -type f | sort; stat -c %a new")
+    assert out.decode().split() == ["./flat/a", "./flat/sub/b", "./made/a", "./made/sub/b", "./new", "./there/a",
+                                    "./there/dir/a", "./there/dir/sub/b", "751"]
+    (tmp_path / "here").mkdir()
+    for source, target in [("new", "got"), ("new", "here"), ("there/dir", "here"), ("there/dir", "here"), ("there/dir", "made"),
+                           ("flat/.", "here/flat")]:
+        r = tenon("cp", f"{box}:/srv/cp/{source}", f"{tmp_path}/{target}")
+        assert r.returncode == 0, r.stderr
+    assert (tmp_path / "got").read_text() == "A" and (tmp_path / "got").stat().st_mode & 0o777 == 0o751
+    found = sorted(str(p.relative_to(tmp_path / "here")) for p in (tmp_path / "here").rglob("*") if p.is_file())
+    assert found == ["dir/a", "dir/sub/b", "flat/a", "flat/sub/b", "new"]
+    assert (tmp_path / "made/sub/b").read_text() == "B"
+    assert not [p for p in tmp_path.rglob(".tenon-cp*")]
+
+
+def test_cp_streams_and_fails_clearly(tenon, box, tmp_path):
+    tar = tenon("cp", f"{box}:/etc/passwd", "-").stdout
+    assert b"passwd" in tar[:1500] and b"root:" in tar
+    assert tenon("cp", "-", f"{box}:/srv/streamed/", input=tar).returncode == 0
+    r = tenon("cp", f"{box}:/srv/streamed/passwd", str(tmp_path / "p"))
+    assert r.returncode == 0 and b"root:" in (tmp_path / "p").read_bytes()
+    for args in (["/no/such", f"{box}:/x"], [f"{box}:/no/such", str(tmp_path)], ["a", "b"],
+                 [f"{box}:/etc", str(tmp_path / "p")], ["/etc/passwd", "nobody:/x"]):
+        r = tenon("cp", *args)
+        assert r.returncode == 125 and r.stderr.startswith(b"tenon: "), (args, r.stderr)

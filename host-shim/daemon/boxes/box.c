@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "console.h"
 #include "exit_file.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
@@ -588,6 +589,11 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 		begin_stop(b, 0);
 	else if (!was_doomed && !state_has_vm(b->told.status))
 		box_remove(b);
+}
+
+int box_open_console(const struct box *b)
+{
+	return console_open(b->state_dir);
 }
 
 void box_get_info(struct box *b, struct box_info *out)

@@ -16,6 +16,7 @@ static void pending_free(struct pending_exec *p)
 	strings_free(p->argv);
 	strings_free(p->env);
 	free((void *)p->spec.cwd);
+	free((void *)p->spec.user);
 	free(p);
 }
 
@@ -57,7 +58,8 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 		p->spec.argv = (const char *const *)(p->argv = strings_copy(spec->argv));
 		p->spec.env = (const char *const *)(p->env = strings_copy(spec->env));
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
-		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd);
+		p->spec.user = spec->user ? strdup(spec->user) : NULL;
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user);
 	}
 	if (failed) {
 		if (p)

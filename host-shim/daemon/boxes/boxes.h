@@ -89,3 +89,25 @@ void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg);
 void box_delete(struct box *b, bool force, box_done_fn done, void *arg);
 /* Starts the box if it is not running, merges box env and working_dir under spec's, then executions_start. */
 void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);
+
+/* ---- bulk operations in a box: its files, ports and numbers (bulk.proto) ---- */
+struct box_bulk;
+struct box_bulk_item {
+	enum bulk_kind kind;
+	struct bulk_item bulk;  /* ANSWER, DATA, EVENT, END */
+	struct failure failure; /* FAILED */
+};
+/* Never fails by itself: what goes wrong is an item; ask for the first at once. A box that does not run is
+ * started, or without `start` a failure. wake as in bulk_config. req is copied. */
+struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool start, void (*wake)(void *arg),
+			  void *arg);
+void box_bulk_close(struct box_bulk *op); /* NULL is fine */
+/* The rest as in bulk.h. */
+void box_bulk_next(struct box_bulk *op, size_t max, struct box_bulk_item *out);
+size_t box_bulk_room(struct box_bulk *op);
+void box_bulk_send(struct box_bulk *op, const void *data, size_t len);
+void box_bulk_send_end(struct box_bulk *op);
+
+/* The console's file of the latest run, or of the one that runs: what the guest wrote, as it is. A new run,
+ * or a log that was full, begins another file. -ENOENT before the first. */
+int box_open_console(const struct box *b);

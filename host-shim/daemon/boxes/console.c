@@ -1,5 +1,6 @@
 #include "console.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -94,15 +95,24 @@ bool console_excerpt(char *out, size_t cap, const char *clean)
 	return false;
 }
 
+int console_open(const char *state_dir)
+{
+	struct stat st;
+	_cleanup_close_ int dir = open(state_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int fd =
+		dir < 0 ? -1 : openat(dir, "console.log", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? steal_fd(&fd) : -ENOENT;
+}
+
 bool console_read(char *out, size_t cap, const char *state_dir)
 {
 	char raw[WINDOW], clean[WINDOW + 1];
 	ssize_t n = 0;
 	struct stat st;
-	_cleanup_close_ int dir = open(state_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	_cleanup_close_ int fd =
-		dir < 0 ? -1 : openat(dir, "console.log", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+	_cleanup_close_ int fd = console_open(state_dir);
+	if (fd >= 0 && fstat(fd, &st) == 0)
 		n = pread(fd, raw, sizeof raw, st.st_size > WINDOW ? st.st_size - WINDOW : 0);
 	console_clean(clean, sizeof clean, raw, n > 0 ? (size_t)n : 0);
 	return console_excerpt(out, cap, clean);

@@ -16,3 +16,5 @@ bool console_excerpt(char *out, size_t cap, const char *clean);
 /* The same of console.log in a box's state directory, which tenon-vmm begins anew with each run; "" without
  * one. */
 bool console_read(char *out, size_t cap, const char *state_dir);
+/* console.log of a box's state directory, to be read; -ENOENT if there is none, or it is no file. */
+int console_open(const char *state_dir);

@@ -83,5 +83,4 @@ bool start_send(struct execution *x);                            /* Exec on x's 
 void start_answer(struct execution *x, const struct failure *f); /* tells the caller; f NULL: it runs */
 void failure_set(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-void failure_from_agent(struct failure *f, const Tenon__Error *m);
 void execution_send_kill(struct execution *x);

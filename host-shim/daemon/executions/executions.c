@@ -107,6 +107,16 @@ struct execution *executions_find(struct executions *xs, const char *box_id, con
 	return NULL;
 }
 
+void executions_each(struct executions *xs, const char *box_id, void (*fn)(void *arg, struct execution *x),
+		     void *arg)
+{
+	struct execution *x;
+	for (unsigned i = 0; i < REGISTRY_BUCKETS; i++)
+		LIST_FOREACH (x, &xs->by_id[i], by_id)
+			if (x->phase > PHASE_STARTING && strcmp(x->row.box_id, box_id) == 0)
+				fn(arg, x);
+}
+
 void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out,
 		      size_t size)
 {

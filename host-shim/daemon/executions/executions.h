@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "host-shim/daemon/link/bulk.h"
 #include "host-shim/daemon/store/store.h"
 #include "proto/err.h"
 #include "proto/tenon.pb-c.h"
@@ -33,14 +34,20 @@ enum failure_kind {
 	FAIL_UNAVAILABLE,
 	FAIL_TIMEOUT,
 	FAIL_UNSUPPORTED,
+	FAIL_PERMISSION,
+	FAIL_NO_SPACE, /* of a file system in the box */
 	FAIL_INTERNAL,
 };
 struct failure {
 	enum failure_kind kind;
 	char stage[32];    /* "execve"; empty if none */
 	int errnum;        /* Linux errno in the guest, 0 if none */
+	char field[64];    /* the agent's name of what it refuses: "exec.user"; empty if none */
 	char message[512]; /* for people; names the field and the limit */
+	char path[513]; /* the file in the box that it is about, as far as it is printable; empty if none */
 };
+/* What an agent's error means to a client. */
+void failure_from_agent(struct failure *f, const Tenon__Error *m);
 
 /* ---- registry ---- */
 struct executions_config {
@@ -58,6 +65,9 @@ int executions_create(struct executions **out, const struct executions_config *c
 void executions_destroy(struct executions *xs);
 /* By the 32 hex digits that REST shows. *reaped is set if it existed and is gone (410). */
 struct execution *executions_find(struct executions *xs, const char *box_id, const char *id, bool *reaped);
+/* Those of a box that executions_find would find, in no order. */
+void executions_each(struct executions *xs, const char *box_id, void (*fn)(void *arg, struct execution *x),
+		     void *arg);
 /* The box is deleted: forget its executions and remove their logs. */
 void executions_forget_box(struct executions *xs, const char *box_id);
 
@@ -88,16 +98,37 @@ void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done
  * as killed with this reason. NULL: tenond goes and the VM stays; a later session takes up where this one
  * stopped. */
 void session_destroy(struct session *s, const char *reason);
+/* A bulk connection of this VM, for one operation: wake and arg as in bulk_config. -ENOTCONN while the link
+ * is down. It may outlast the session, not the loop. */
+int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
+		 struct bulk **out, struct err *e);
 bool session_up(const struct session *s);          /* HELLO is done and the link stands */
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
 
 /* ---- starting ---- */
+enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON };
+struct exec_rlimit {
+	uint32_t resource; /* RLIMIT_ number, getrlimit(2) */
+	uint64_t soft, hard;
+};
+#define EXEC_RLIMITS_MAX 16      /* as many as Linux has */
 struct exec_spec {               /* borrowed during executions_start */
 	const char *const *argv; /* NULL-terminated, at least one */
 	const char *const *env;  /* NAME=value, NULL-terminated; may be NULL */
 	const char *cwd;         /* NULL: "/" */
 	bool with_stdin;
 	uint32_t timeout_ms; /* 0: none */
+	bool tty;            /* output comes on stdout only; there is always a stdin */
+	uint32_t rows, cols; /* of the terminal; 0: the agent's default */
+	const char *user;    /* docker's form; NULL: root */
+	Tenon__Preset preset;
+	enum exec_seccomp seccomp;
+	bool no_new_privs;
+	struct exec_rlimit rlimits[EXEC_RLIMITS_MAX];
+	unsigned n_rlimits;
+	/* Of its cgroup; 0: no limit, or the kernel's default. */
+	uint64_t memory_max, memory_high; /* bytes */
+	uint32_t pids_max, cpu_quota_us, cpu_weight;
 };
 /* Commits the row, asks the agent, and calls back after execve succeeded (x, f NULL) or failed (x NULL, f
  * set: nothing is left of it). Deadline 30 s. The session must be up and configured. */
@@ -121,6 +152,8 @@ struct execution_info {
 void execution_get_info(const struct execution *x, struct execution_info *out);
 typedef void (*execution_done_fn)(void *arg, const struct failure *f);
 void execution_signal(struct execution *x, int signo, execution_done_fn done, void *arg);
+/* Of its terminal. Without one the agent refuses. */
+void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg);
 void execution_kill(struct execution *x, execution_done_fn done, void *arg); /* KILL to all of it */
 /* Copies data; done when the agent has acknowledged the bytes (POST …/input), or failed. At most 1 MiB per
  * call and EXECUTION_STDIN_MAX queued: beyond that FAIL_EXHAUSTED. done may be NULL. */

@@ -38,6 +38,58 @@ static void copy_clean(char *out, size_t size, const char *text)
 	out[n] = '\0';
 }
 
+static enum failure_kind kind_of_errno(int errnum)
+{
+	switch (errnum) {
+	case ENOENT:
+		return FAIL_NOT_FOUND;
+	case EEXIST:
+		return FAIL_EXISTS;
+	case ENOTEMPTY:
+	case EBUSY:
+	case ETXTBSY:
+		return FAIL_CONFLICT;
+	case ENOSPC:
+	case EDQUOT:
+		return FAIL_NO_SPACE;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return FAIL_PERMISSION;
+	case ENOTDIR:
+	case EISDIR:
+	case ELOOP:
+	case ENAMETOOLONG:
+	case EINVAL:
+	case EXDEV:
+	case EFBIG:
+	case ENXIO:
+	case ENODEV:
+	case EBADMSG: /* an archive that is none */
+	case EOPNOTSUPP:
+		return FAIL_INVALID;
+	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
+		return FAIL_EXHAUSTED;
+	default:
+		return FAIL_INTERNAL;
+	}
+}
+
+static void describe_file(struct failure *f, const Tenon__Error *m)
+{
+	char text[160];
+	size_t n = 0;
+	f->kind = kind_of_errno(f->errnum);
+	for (; n < m->path.len && n + 1 < sizeof f->path; n++)
+		f->path[n] = m->path.data[n] >= ' ' && m->path.data[n] != 127 ? (char)m->path.data[n] : '?';
+	f->path[n] = '\0';
+	copy_clean(text, sizeof text, m->message);
+	snprintf(f->message, sizeof f->message, "%.300s%s%s", f->path, f->path[0] ? ": " : "",
+		 text[0] ? text : strerror(f->errnum));
+}
+
 void failure_from_agent(struct failure *f, const Tenon__Error *m)
 {
 	static const struct {
@@ -55,16 +107,20 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 		{TENON__CODE__CODE_OUT_OF_RANGE, FAIL_INVALID},
 		{TENON__CODE__CODE_SHUTTING_DOWN, FAIL_UNAVAILABLE},
 		{TENON__CODE__CODE_TIMEOUT, FAIL_TIMEOUT},
+		{TENON__CODE__CODE_FENCED, FAIL_UNAVAILABLE}, /* the link was made anew just now */
+		{TENON__CODE__CODE_FROZEN, FAIL_CONFLICT},
 	};
 	*f = (struct failure){.kind = FAIL_INTERNAL, .errnum = (int)(m->errnum & 4095)};
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		if (kinds[i].code == m->code)
 			f->kind = kinds[i].kind;
 	copy_clean(f->stage, sizeof f->stage, m->stage);
-	char field[64], text[160];
-	copy_clean(field, sizeof field, m->field);
+	char text[160];
+	copy_clean(f->field, sizeof f->field, m->field);
 	copy_clean(text, sizeof text, m->message);
-	snprintf(f->message, sizeof f->message, "%s%s%s", field, field[0] ? ": " : "", text);
+	snprintf(f->message, sizeof f->message, "%s%s%s", f->field, f->field[0] ? ": " : "", text);
+	if (m->code == TENON__CODE__CODE_FILE_FAILED)
+		describe_file(f, m);
 }
 
 /* ---- starting ---- */
@@ -169,15 +225,70 @@ static ProtobufCBinaryData *list_of(const char *const *strings, size_t *n)
 	return list;
 }
 
+/* What of a spec lies in messages of its own; absent where the spec is silent. */
+struct confinement {
+	Tenon__Tty tty;
+	Tenon__Seccomp seccomp;
+	Tenon__SeccompUnconfined unconfined;
+	Tenon__SeccompDefault filtered;
+	Tenon__Resources resources;
+	Tenon__Rlimit rlimits[EXEC_RLIMITS_MAX];
+	Tenon__Rlimit *list[EXEC_RLIMITS_MAX];
+};
+
+static void put_confinement(Tenon__Exec *m, struct confinement *c, const struct exec_spec *spec)
+{
+	tenon__tty__init(&c->tty);
+	tenon__seccomp__init(&c->seccomp);
+	tenon__seccomp_unconfined__init(&c->unconfined);
+	tenon__seccomp_default__init(&c->filtered);
+	tenon__resources__init(&c->resources);
+	c->tty.rows = spec->rows;
+	c->tty.cols = spec->cols;
+	if (spec->tty)
+		m->tty = &c->tty;
+	if (spec->user)
+		m->user = (ProtobufCBinaryData){strlen(spec->user), (uint8_t *)(uintptr_t)spec->user};
+	m->preset = spec->preset;
+	m->no_new_privs = spec->no_new_privs;
+	if (spec->seccomp == SECCOMP_OFF) {
+		c->seccomp.kind_case = TENON__SECCOMP__KIND_UNCONFINED;
+		c->seccomp.unconfined = &c->unconfined;
+	} else {
+		c->seccomp.kind_case = TENON__SECCOMP__KIND_DEFAULT_PROFILE;
+		c->seccomp.default_profile = &c->filtered;
+	}
+	if (spec->seccomp != SECCOMP_OF_PRESET)
+		m->seccomp = &c->seccomp;
+	for (unsigned i = 0; i < spec->n_rlimits; i++) {
+		tenon__rlimit__init(&c->rlimits[i]);
+		c->rlimits[i].resource = spec->rlimits[i].resource;
+		c->rlimits[i].soft = spec->rlimits[i].soft;
+		c->rlimits[i].hard = spec->rlimits[i].hard;
+		c->list[i] = &c->rlimits[i];
+	}
+	m->rlimits = c->list;
+	m->n_rlimits = spec->n_rlimits;
+	c->resources.memory_max = spec->memory_max;
+	c->resources.memory_high = spec->memory_high;
+	c->resources.pids_max = spec->pids_max;
+	c->resources.cpu_quota_us = spec->cpu_quota_us;
+	c->resources.cpu_weight = spec->cpu_weight;
+	if (spec->memory_max || spec->memory_high || spec->pids_max || spec->cpu_quota_us || spec->cpu_weight)
+		m->resources = &c->resources;
+}
+
 static int start_make(struct execution *x, const struct exec_spec *spec, uint8_t **packed, size_t *len)
 {
 	Tenon__Exec m = TENON__EXEC__INIT;
+	struct confinement confinement;
+	put_confinement(&m, &confinement, spec);
 	m.id = (ProtobufCBinaryData){sizeof x->row.id, x->row.id};
 	m.argv = list_of(spec->argv, &m.n_argv);
 	m.env = list_of(spec->env, &m.n_env);
 	if (spec->cwd)
 		m.cwd = (ProtobufCBinaryData){strlen(spec->cwd), (uint8_t *)(uintptr_t)spec->cwd};
-	m.with_stdin = spec->with_stdin;
+	m.with_stdin = spec->with_stdin || spec->tty;
 	m.timeout_ms = spec->timeout_ms;
 	struct start *s = calloc(1, sizeof *s);
 	if (s && m.argv && m.env)
@@ -291,6 +402,20 @@ static int send_signal(struct execution *x, int signo, Tenon__Target target, exe
 	return 0;
 }
 
+static void on_resized(void *arg, const Tenon__Response *m, const struct err *why)
+{
+	struct signal_call *c = arg;
+	struct failure f, *told = NULL;
+	if (!m)
+		failure_set(told = &f, FAIL_UNAVAILABLE, "the size may not have arrived: %s", why->msg);
+	else if (m->error)
+		failure_from_agent(told = &f, m->error);
+	if (c->done)
+		c->done(c->arg, told);
+	execution_unref(c->execution);
+	free(c);
+}
+
 static void finished_failure(struct failure *f)
 {
 	failure_set(f, FAIL_CONFLICT, "the execution has ended");
@@ -311,6 +436,34 @@ void execution_signal(struct execution *x, int signo, execution_done_fn done, vo
 		return;
 	if (done)
 		done(arg, &f);
+}
+
+void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg)
+{
+	struct failure f;
+	struct signal_call *c = NULL;
+	if (x->phase >= PHASE_FINISHING || x->exited)
+		finished_failure(&f);
+	else if (!x->session)
+		failure_set(&f, FAIL_UNAVAILABLE, "the box is not connected");
+	else if (!(c = malloc(sizeof *c)))
+		failure_set(&f, FAIL_INTERNAL, "no memory");
+	if (!c) {
+		if (done)
+			done(arg, &f);
+		return;
+	}
+	*c = (struct signal_call){execution_ref(x), done, arg, false};
+	Tenon__Tty size = TENON__TTY__INIT;
+	size.rows = rows;
+	size.cols = cols;
+	Tenon__Resize m = TENON__RESIZE__INIT;
+	m.id = (ProtobufCBinaryData){sizeof x->row.id, x->row.id};
+	m.size = &size;
+	Tenon__Request req = TENON__REQUEST__INIT;
+	req.op_case = TENON__REQUEST__OP_RESIZE;
+	req.resize = &m;
+	session_call(x->session, &req, EXECUTION_CALL_MS, on_resized, c);
 }
 
 void execution_send_kill(struct execution *x)

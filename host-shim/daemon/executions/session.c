@@ -416,7 +416,7 @@ static void dial(struct session *s)
 		.loop = s->registry->config.loop,
 		.socket_path = s->socket_path,
 		.port = s->config.port,
-		.host_epoch = ++s->registry->epoch,
+		.host_epoch = s->epoch = ++s->registry->epoch,
 		.arg = s,
 		.up = on_up,
 		.down = on_down,
@@ -504,6 +504,20 @@ void session_destroy(struct session *s, const char *reason)
 	link_destroy(s->link);
 	s->link = NULL;
 	uv_close((uv_handle_t *)&s->retry, on_session_closed);
+}
+
+int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
+		 struct bulk **out, struct err *e)
+{
+	if (!s->up)
+		return err_set(e, "session", ENOTCONN, "the box is not connected");
+	struct bulk_config c = {.loop = s->registry->config.loop,
+				.socket_path = s->socket_path,
+				.port = s->config.port,
+				.host_epoch = s->epoch,
+				.wake = wake,
+				.arg = arg};
+	return bulk_create(out, &c, req, e);
 }
 
 bool session_up(const struct session *s)

@@ -21,6 +21,7 @@ struct session {
 	bool known_boot;
 	uint8_t boot_id[16];
 	uint64_t clone_generation;
+	uint64_t epoch; /* of the link */
 	uv_timer_t retry;
 	unsigned retry_ms;
 	uint64_t dialled_ms;

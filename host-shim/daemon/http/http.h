@@ -8,6 +8,7 @@
  *   reply.c      JSON, empty and typed error replies, request ids
  *   fields.c     reads a JSON body member by member and names what is wrong with it
  *   sse.c        text/event-stream from a source that is asked when there is room
+ *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
  */
 #pragma once
@@ -35,6 +36,9 @@ struct http_route {
 	http_handler_fn handle;
 	size_t body_max; /* bytes of body; 0: HTTP_BODY_DEFAULT. More is answered 413 */
 	bool open;       /* served without asking `authorize` */
+	/* handle runs as soon as the head is there. The body goes to its sink (http_receive) as it arrives
+	 * and may be of any length; without one it is thrown away. */
+	bool streams;
 };
 #define HTTP_BODY_DEFAULT (1u << 20)
 
@@ -82,6 +86,22 @@ const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
 
+/* fn runs if the request is over before it was answered: the client left, as far as that is seen, or the
+ * server ends. What serves it may be given up, but it is still to be answered, into the void. */
+void http_on_gone(struct http_request *r, void (*fn)(void *arg), void *arg);
+
+/* ---- bodies of any length ---- */
+struct http_sink {
+	/* Takes some of n bytes and returns how many; what is left is offered again after http_receive_more.
+	 */
+	size_t (*take)(void *arg, const uint8_t *bytes, size_t n);
+	void (*end)(void *arg); /* that was all */
+};
+/* In the handler of a route that streams. Nothing more is offered once the request is answered; if the client
+ * leaves first, http_on_gone's function tells it. The deadline for a body counts anew with each byte. */
+void http_receive(struct http_request *r, const struct http_sink *sink, void *arg);
+void http_receive_more(struct http_request *r);
+
 /* ---- replies ---- */
 
 /* Error codes of the REST API that the published clients know; reply.c has their status and type. */
@@ -119,6 +139,24 @@ void http_reply_error(struct http_request *r, enum http_error code, const char *
  * NULL). */
 void http_reply_error_with(struct http_request *r, unsigned status, enum http_error code, json_t *more,
 			   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/* ---- replies of any length ---- */
+struct http_stream;
+#define HTTP_LENGTH_UNKNOWN UINT64_MAX
+#define HTTP_SOURCE_END (-1)
+#define HTTP_SOURCE_FAILED \
+	(-2) /* the connection is cut, so that the client sees that this is not the whole */
+struct http_source {
+	/* Up to max bytes into buf: how many. 0: none now, http_stream_wake resumes. Or one of the above. */
+	ssize_t (*fill)(void *arg, struct http_stream *s, uint8_t *buf, size_t max);
+	/* It is over, for whatever reason. Exactly once; s is gone after it. */
+	void (*closed)(void *arg);
+};
+/* Replies and streams length bytes, or until the source ends. A client that takes nothing for 15 minutes is
+ * given up. source and arg live until closed. */
+void http_reply_stream(struct http_request *r, unsigned status, uint64_t length,
+		       const struct http_source *source, void *arg);
+void http_stream_wake(struct http_stream *s);
 
 /* ---- event streams ---- */
 struct sse;

@@ -58,17 +58,22 @@ struct http_request {
 	uint8_t *body;
 	size_t body_len, body_size, body_max;
 	size_t discarded; /* of a body that comes although the reply is there */
-	struct header headers[5];
+	const struct http_sink *sink;
+	void *sink_arg;
+	bool body_ended;
+	struct header headers[8];
 	unsigned header_count;
 	unsigned status;
 	struct MHD_Response *response;
 	/* Called when MHD is through with the request: for a WebSocket that never opened. */
 	void (*ended)(void *arg);
 	void *ended_arg;
+	void (*gone)(void *arg);
+	void *gone_arg;
 };
 
 /* server.c */
-enum deadline { DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_BODY, DEADLINE_REPLY, DEADLINE_IDLE };
+enum deadline { DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_BODY, DEADLINE_REPLY, DEADLINE_STREAM, DEADLINE_IDLE };
 /* MHD has something to do that its epoll fd does not show (a resumed connection, a closed upgrade): run it
  * soon. */
 void server_kick(struct http_server *s);

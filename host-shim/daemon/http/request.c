@@ -152,6 +152,13 @@ static void refuse_long(struct http_request *r)
 			      r->body_max);
 }
 
+static void call_handler(struct http_request *r)
+{
+	r->begun = true;
+	r->holds++;
+	r->match.route->handle(r->server->config.app, r);
+}
+
 static struct http_request *begin(struct http_server *s, struct MHD_Connection *mhd, const char *url,
 				  const char *method)
 {
@@ -184,8 +191,11 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 	find_route(r, method);
 	r->body_max =
 		r->match.route && r->match.route->body_max ? r->match.route->body_max : HTTP_BODY_DEFAULT;
-	if (!r->response && head.length && strtoull(head.length, NULL, 10) > r->body_max)
+	bool streams = r->match.route && r->match.route->streams;
+	if (!r->response && !streams && head.length && strtoull(head.length, NULL, 10) > r->body_max)
 		refuse_long(r);
+	if (!r->response && streams)
+		call_handler(r);
 	/* A client that waits for 100 Continue is answered now. Any other is listened to first: it would not
 	 * see the reply while it writes. */
 	r->at_once = r->response && body && head.expect;
@@ -198,9 +208,10 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 
 static bool take(struct http_request *r, const char *data, size_t len)
 {
-	if (!r->response && r->body_len + len > r->body_max)
+	bool unwanted = r->match.route && r->match.route->streams; /* and has no sink */
+	if (!r->response && !unwanted && r->body_len + len > r->body_max)
 		refuse_long(r);
-	if (r->response) {
+	if (r->response || unwanted) {
 		r->discarded += len;
 		return r->discarded <= DISCARD_MAX;
 	}
@@ -218,6 +229,17 @@ static bool take(struct http_request *r, const char *data, size_t len)
 	r->body_len += len;
 	r->body[r->body_len] = 0;
 	return true;
+}
+
+/* Offers len bytes to the sink. With those that it leaves the connection waits, and so does the client. */
+static size_t pass_on(struct http_request *r, const char *data, size_t len)
+{
+	size_t n = r->sink->take(r->sink_arg, (const uint8_t *)data, len);
+	bool waits = n < len && !r->response;
+	connection_expect(r->connection, waits ? DEADLINE_NONE : DEADLINE_BODY);
+	if (waits)
+		request_suspend(r);
+	return n;
 }
 
 /* ---- MHD's callbacks ---- */
@@ -261,17 +283,23 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char
 		return r->at_once ? queue(r) : MHD_YES;
 	}
 	if (*upload_size) {
+		if (r->sink && !r->response) {
+			*upload_size -= pass_on(r, upload, *upload_size);
+			return MHD_YES;
+		}
 		bool taken = take(r, upload, *upload_size);
 		*upload_size = 0;
 		return taken ? MHD_YES : MHD_NO;
 	}
 	if (r->queued)
 		return MHD_YES;
-	if (!r->response && !r->begun) {
-		r->begun = true;
-		r->holds++;
+	if (!r->response && r->sink && !r->body_ended) {
+		r->body_ended = true;
 		connection_expect(r->connection, DEADLINE_NONE);
-		r->match.route->handle(r->server->config.app, r);
+		r->sink->end(r->sink_arg);
+	} else if (!r->response && !r->begun) {
+		connection_expect(r->connection, DEADLINE_NONE);
+		call_handler(r);
 	}
 	if (r->response)
 		return queue(r);
@@ -298,6 +326,8 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **state,
 		r->next->link = r->link;
 	if (r->ended)
 		r->ended(r->ended_arg);
+	if (r->gone && !r->response && !r->queued)
+		r->gone(r->gone_arg);
 	release(r);
 }
 
@@ -324,6 +354,9 @@ void request_answer(struct http_request *r, unsigned status, struct MHD_Response
 	if (r->mhd) {
 		r->status = status;
 		r->response = response;
+		/* What is left of the body is thrown away, and may not take for ever either. */
+		if (r->sink && !r->body_ended)
+			connection_expect(r->connection, DEADLINE_BODY);
 		request_resume(r);
 	} else {
 		MHD_destroy_response(response);
@@ -386,6 +419,26 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
+}
+
+void http_receive(struct http_request *r, const struct http_sink *sink, void *arg)
+{
+	r->sink = sink;
+	r->sink_arg = arg;
+}
+
+void http_receive_more(struct http_request *r)
+{
+	if (r->suspended && !r->body_ended && r->connection)
+		connection_expect(r->connection, DEADLINE_BODY);
+	if (!r->body_ended)
+		request_resume(r);
+}
+
+void http_on_gone(struct http_request *r, void (*fn)(void *arg), void *arg)
+{
+	r->gone = fn;
+	r->gone_arg = arg;
 }
 
 bool http_from_unix(const struct http_request *r)

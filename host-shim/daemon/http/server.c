@@ -17,6 +17,7 @@
 #define ACCEPT_BATCH 64
 #define PUMP_ROUNDS 16
 #define REPLY_TIMEOUT_MS 60000
+#define STREAM_TIMEOUT_MS (15 * 60 * 1000)
 
 struct listener {
 	struct listener *next;
@@ -106,6 +107,9 @@ void connection_expect(struct connection *c, enum deadline d)
 		break;
 	case DEADLINE_REPLY:
 		ms = REPLY_TIMEOUT_MS;
+		break;
+	case DEADLINE_STREAM:
+		ms = STREAM_TIMEOUT_MS;
 		break;
 	case DEADLINE_IDLE:
 		ms = config->idle_timeout_ms;

@@ -6,17 +6,15 @@
 #include "internal.h"
 
 #define SILENCE_MS 15000
-#define BLOCK (32u << 10)
 #define OVERHEAD 96 /* "event: " name "\nid: " 20 digits "\ndata: {\"data\":\"" … "\"}\n\n" */
 
 struct sse {
-	struct http_request *r; /* MHD's hold keeps it while the response lives */
+	struct http_stream *stream; /* NULL until it is first asked */
 	const struct sse_source *source;
 	void *arg;
 	uv_timer_t silence;
 	char *at;
 	size_t room;
-	bool woken; /* sse_wake was called while nobody slept */
 	bool last;
 	bool comment_due;
 };
@@ -27,7 +25,8 @@ static void on_silence(uv_timer_t *t)
 {
 	struct sse *s = t->data;
 	s->comment_due = true;
-	request_resume(s->r);
+	if (s->stream)
+		http_stream_wake(s->stream);
 }
 
 static void put(struct sse *s, const char *text, size_t len)
@@ -37,33 +36,27 @@ static void put(struct sse *s, const char *text, size_t len)
 	s->room -= len;
 }
 
-static ssize_t on_room(void *cls, uint64_t position, char *buf, size_t max)
+static ssize_t on_room(void *arg, struct http_stream *stream, uint8_t *buf, size_t max)
 {
-	(void)position;
-	struct sse *s = cls;
+	struct sse *s = arg;
+	char *start = (char *)buf;
+	s->stream = stream;
 	if (s->last)
-		return MHD_CONTENT_READER_END_OF_STREAM;
+		return HTTP_SOURCE_END;
 	/* MHD lends what the request's head has left of the connection's memory: with a huge head, too
 	 * little. */
 	if (max < SSE_ROOM_MIN + OVERHEAD)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	s->at = buf;
+		return HTTP_SOURCE_FAILED;
+	s->at = start;
 	s->room = max;
-	do {
-		s->woken = false;
-		s->last = !s->source->fill(s->arg, s);
-	} while (s->woken && s->at == buf && !s->last);
-	if (s->at == buf && s->comment_due && max >= 3)
+	s->last = !s->source->fill(s->arg, s);
+	if (s->at == start && s->comment_due)
 		put(s, ":\n\n", 3);
-	if (s->at == buf && s->last)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	if (s->at == buf) {
-		request_suspend(s->r);
-		return 0;
-	}
+	if (s->at == start)
+		return s->last ? HTTP_SOURCE_END : 0;
 	s->comment_due = false;
 	uv_timer_again(&s->silence);
-	return s->at - buf;
+	return s->at - start;
 }
 
 static void sse_free(uv_handle_t *h)
@@ -71,41 +64,36 @@ static void sse_free(uv_handle_t *h)
 	free(h->data);
 }
 
-static void on_end(void *cls)
+static void on_end(void *arg)
 {
-	struct sse *s = cls;
+	struct sse *s = arg;
 	s->source->closed(s->arg);
 	uv_close((uv_handle_t *)&s->silence, sse_free);
 }
 
 void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg)
 {
-	struct sse *s = r->mhd ? calloc(1, sizeof *s) : NULL;
-	struct MHD_Response *response =
-		s ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, on_room, s, on_end) : NULL;
-	if (!response) {
-		free(s);
+	static const struct http_source stream = {.fill = on_room, .closed = on_end};
+	struct sse *s = calloc(1, sizeof *s);
+	if (!s) {
 		source->closed(arg);
 		http_reply_error(r, HTTP_INTERNAL, "no memory");
 		return;
 	}
-	s->r = r;
 	s->source = source;
 	s->arg = arg;
 	uv_timer_init(r->server->config.loop, &s->silence);
 	s->silence.data = s;
 	uv_timer_start(&s->silence, on_silence, SILENCE_MS, SILENCE_MS);
-	r->streams = true;
-	MHD_add_response_header(response, "Content-Type", "text/event-stream");
-	MHD_add_response_header(response, "Cache-Control", "no-store");
-	MHD_add_response_header(response, "X-Accel-Buffering", "no");
-	request_answer(r, 200, response);
+	http_set_header(r, "Content-Type", "text/event-stream");
+	http_set_header(r, "Cache-Control", "no-store");
+	http_set_header(r, "X-Accel-Buffering", "no");
+	http_reply_stream(r, 200, HTTP_LENGTH_UNKNOWN, &stream, s);
 }
 
 void sse_wake(struct sse *s)
 {
-	s->woken = true;
-	request_resume(s->r);
+	http_stream_wake(s->stream);
 }
 
 size_t sse_room(const struct sse *s)
@@ -132,7 +120,7 @@ void sse_put_data(struct sse *s, const char *name, uint64_t position, const uint
 
 int sse_put_json(struct sse *s, const char *name, uint64_t position, json_t *data)
 {
-	char text[1024];
+	char text[16384]; /* two paths of Linux fit */
 	size_t len = json_dumpb(data, text, sizeof text, JSON_COMPACT);
 	if (len > sizeof text)
 		len = 0; /* larger than any event of ours: an empty one still has its name and position */

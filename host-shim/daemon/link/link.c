@@ -5,14 +5,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "host-shim/daemon/link/dial.h"
 #include "host-shim/daemon/link/unpack.h"
 #include "proto/cleanup.h"
 
 #define READ_BUFFER (256u * 1024)
 #define READ_BUFFER_KEEP 4096u /* of it stays resident on an idle link */
-#define OK_LINE_MAX 64u        /* "OK <n>\n" */
 #define STREAM_BUCKETS 128u
 #define STREAM_LAST 0x7fffffffu
 
@@ -464,23 +463,6 @@ static void say_hello(struct link *l)
 	l->state = LINK_HELLO;
 }
 
-/* tenon-vmm's answer to CONNECT. False while the line is not whole. */
-static bool hear_greeting(struct link *l, struct err *e)
-{
-	const uint8_t *line = l->reader.buf + l->reader.start;
-	size_t have = l->reader.end - l->reader.start;
-	const uint8_t *end = memchr(line, '\n', have < OK_LINE_MAX ? have : OK_LINE_MAX);
-	if (!end && have < OK_LINE_MAX)
-		return false;
-	if (!end || end - line < 4 || memcmp(line, "OK ", 3) != 0) {
-		err_set(e, "link", EPROTO, "an answer to CONNECT that is not OK");
-		return false;
-	}
-	l->reader.start += (size_t)(end + 1 - line);
-	say_hello(l);
-	return true;
-}
-
 static void on_readable(struct link *l)
 {
 	struct err e = {0};
@@ -494,8 +476,12 @@ static void on_readable(struct link *l)
 			l->state == LINK_UP ? "the agent closed the connection" : "the agent is not ready");
 	l->heard_ms = uv_now(l->config.loop);
 	l->pinged_ms = 0;
-	if (!e.errnum && l->state == LINK_GREETING && !hear_greeting(l, &e) && !e.errnum)
-		return;
+	if (!e.errnum && l->state == LINK_GREETING) {
+		if (dial_hear_greeting(&l->reader, &e))
+			say_hello(l);
+		else if (!e.errnum)
+			return;
+	}
 	if (e.errnum)
 		down(l, &e);
 	else
@@ -600,24 +586,9 @@ void link_destroy(struct link *l)
 	close_fd(&l->fd);
 }
 
-static int dial(const char *path, struct err *e)
-{
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof to.sun_path)
-		return err_set(e, "link", ENAMETOOLONG, "socket path %s is over %zu bytes", path,
-			       sizeof to.sun_path - 1);
-	strcpy(to.sun_path, path);
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_sys(e, "link", errno, "cannot make a socket");
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0)
-		return err_sys(e, "link", errno, "cannot connect to %s", path);
-	return steal_fd(&fd);
-}
-
 int link_create(struct link **out, const struct link_config *c, struct err *e)
 {
-	_cleanup_close_ int fd = dial(c->socket_path, e);
+	_cleanup_close_ int fd = dial_unix(c->socket_path, e);
 	if (fd < 0)
 		return fd;
 	struct link *l = calloc(1, sizeof *l);

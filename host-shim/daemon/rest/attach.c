@@ -12,7 +12,7 @@
 #define HOLD_MS 10000 /* half a code point that is still half by then will not be whole */
 
 struct attach {
-	unsigned holds; /* the socket's, those of signals under way */
+	unsigned holds; /* the socket's, those of calls under way */
 	struct ws *ws;  /* NULL before it opened and after it closed */
 	struct execution *x;
 	struct reader *reader;
@@ -146,12 +146,31 @@ static void take_stdin(struct attach *a, const uint8_t *data, size_t len)
 	}
 }
 
-static void on_signalled(void *arg, const struct failure *f)
+static void on_done(void *arg, const struct failure *f)
 {
 	struct attach *a = arg;
 	if (f)
 		send_error(a, f->message);
 	release(a);
+}
+
+static void take_resize(struct attach *a, struct fields *f)
+{
+	unsigned rows, cols;
+	rest_read_size(f, true, &rows, &cols);
+	if (f->problem[0])
+		return;
+	a->holds++;
+	execution_resize(a->x, rows, cols, on_done, a);
+}
+
+static void take_signal(struct attach *a, struct fields *f)
+{
+	int signo = rest_read_signal(f, "sig");
+	if (!signo)
+		return;
+	a->holds++;
+	execution_signal(a->x, signo, on_done, a);
 }
 
 static void take_control(struct attach *a, const uint8_t *data, size_t len)
@@ -164,18 +183,11 @@ static void take_control(struct attach *a, const uint8_t *data, size_t len)
 	else if (strcmp(type, "stdin_eof") == 0)
 		execution_close_stdin(a->x);
 	else if (strcmp(type, "resize") == 0)
-		fields_fault(&f, "type", "resize is for a terminal, and this execution has none");
-	else if (strcmp(type, "signal") != 0)
+		take_resize(a, &f);
+	else if (strcmp(type, "signal") == 0)
+		take_signal(a, &f);
+	else
 		fields_fault(&f, "type", "is none of resize, signal and stdin_eof");
-	int64_t signo = fields_int(&f, "sig", INT32_MIN, INT32_MAX, 0);
-	if (!f.problem[0] && strcmp(type, "signal") == 0) {
-		if (!rest_signal_allowed(signo)) {
-			fields_fault(&f, "sig", "must be %s", REST_SIGNALS);
-		} else {
-			a->holds++;
-			execution_signal(a->x, (int)signo, on_signalled, a);
-		}
-	}
 	if (f.problem[0])
 		send_error(a, f.problem);
 	fields_finish(&f);

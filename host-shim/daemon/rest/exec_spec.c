@@ -3,6 +3,17 @@
 #include "internal.h"
 #include "limits.h"
 
+void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols)
+{
+	static const char *const names[] = {"rows", "cols"};
+	unsigned *const out[] = {rows, cols};
+	for (int i = 0; i < 2; i++) {
+		if (required && !fields_has(f, names[i]))
+			fields_fault(f, names[i], "is missing");
+		*out[i] = (unsigned)fields_int(f, names[i], 1, LIMIT_TERMINAL, 0);
+	}
+}
+
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len)
 {
 	*q = (struct exec_request){0};
@@ -25,10 +36,11 @@ bool exec_request_parse(struct exec_request *q, const void *body, size_t len)
 	q->stdin_len = json_string_length(text);
 	/* An empty input is /dev/null. Without the field the pipe stays open for attach or POST …/input. */
 	q->spec.with_stdin = !q->stdin_text || q->stdin_len > 0;
-	if (fields_bool(f, "tty", false))
-		fields_refuse(f, "tty", "is not supported yet");
-	if (fields_any(f, "user"))
-		fields_refuse(f, "user", "is not supported yet");
+	q->spec.tty = fields_bool(f, "tty", false);
+	rest_read_size(f, false, &q->spec.rows, &q->spec.cols);
+	if (!q->spec.tty && (q->spec.rows || q->spec.cols))
+		fields_fault(f, "rows", "is for a terminal: tty must be true");
+	rest_read_confinement(f, &q->spec);
 	return fields_done(f);
 }
 

@@ -23,6 +23,11 @@ json_t *rest_time(int64_t unix_ms);
 /* 204, or the failure: for verbs that answer nothing else. arg is the request. */
 void rest_done(void *arg, const struct failure *f);
 
+/* What GET …/executions/{id} says; NULL without memory. */
+json_t *rest_execution_json(const struct execution *x);
+/* exec_wait.c: answers r with all of x's output once it has ended. */
+void rest_wait_execution(struct http_request *r, struct execution *x);
+
 /* strings.c: NULL-terminated lists from JSON, allocated in one piece */
 /* ["a", "b"] after first (NULL: none). NULL with a fault in f if an item is no string; free() it. */
 const char **rest_string_list(struct fields *f, const char *name, const char *first, json_t *array);
@@ -45,7 +50,9 @@ struct exec_request {
 	struct exec_spec spec;
 	struct fields fields;
 	const char **argv, **env;
-	const char *stdin_text; /* NULL: the pipe stays open; else written and closed ("": /dev/null) */
+	/* NULL: the pipe stays open; else written and closed ("": /dev/null, and end-of-file on a terminal)
+	 */
+	const char *stdin_text;
 	size_t stdin_len;
 };
 bool exec_request_read(struct exec_request *q, struct http_request *r);
@@ -53,10 +60,49 @@ bool exec_request_read(struct exec_request *q, struct http_request *r);
  * fuzzer. */
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
 void exec_request_finish(struct exec_request *q);
+/* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */
+void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols);
+
+/* confinement.c: user, security, seccomp, resources and rlimits of an exec body, into spec */
+void rest_read_confinement(struct fields *f, struct exec_spec *spec);
+
+/* text.c: names and paths of a box are bytes */
+/* A JSON string; what is not UTF-8 becomes U+FFFD. */
+json_t *rest_text(const void *bytes, size_t len);
+/* Sets name to the text, and name_base64 too if it is not UTF-8. */
+void rest_set_text(json_t *object, const char *name, const void *bytes, size_t len);
+json_t *rest_base64(const void *bytes, size_t len);
+
+/* where.c */
+/* The absolute path that ?path= names, as a message that borrows it from r. False: it has replied 400. */
+bool rest_where(struct http_request *r, Tenon__Where *at);
+/* A whole number of a query; fallback if absent. False: it has replied 400. */
+bool rest_query_int(struct http_request *r, const char *name, uint64_t min, uint64_t max, uint64_t fallback,
+		    uint64_t *out);
+
+/* bulk_call.c: operations that answer, and that is all, or come as events */
+typedef void (*rest_answer_fn)(struct http_request *r, const Tenon__BulkResponse *answer);
+/* answer replies; failures are replied for it. start_box as in box_bulk. */
+void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
+		    rest_answer_fn answer);
+/* 204 whatever the answer says. */
+void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer);
+/* Events become members of one object, which is replied at the end. */
+void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
+		      void (*add)(json_t *object, const Tenon__BulkEvent *event), json_t *object);
+
+/* transfer.c: operations whose bytes come from the request's body, or become the reply's */
+void rest_upload(struct http_request *r, struct box *b, const Tenon__BulkRequest *req);
+/* Looks at the answer and sets the reply's headers, status (200 so far) and length. False: it has replied. */
+typedef bool (*rest_head_fn)(struct http_request *r, const Tenon__BulkResponse *answer, unsigned *status,
+			     uint64_t *length);
+void rest_download(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, rest_head_fn head);
 
 /* signals.c */
 #define REST_SIGNALS "1, 2, 3, 6, 10, 12, 15 or 28"
-bool rest_signal_allowed(int64_t signo);
+/* A member that is a number, or a name as kill(1) has it, with SIG or without: one of the above. Else 0 and a
+ * fault in f. */
+int rest_read_signal(struct fields *f, const char *name);
 
 /* config.c */
 void rest_get_config(void *app, struct http_request *r);
@@ -71,9 +117,27 @@ void rest_start_box(void *app, struct http_request *r);
 void rest_stop_box(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
+void rest_list_executions(void *app, struct http_request *r);
 void rest_get_execution(void *app, struct http_request *r);
 void rest_delete_execution(void *app, struct http_request *r);
 void rest_signal(void *app, struct http_request *r);
+void rest_resize(void *app, struct http_request *r);
+/* tar.c, file.c, folder.c */
+const char *rest_file_type(uint32_t mode); /* of st_mode: "file", "directory", … */
+void rest_put_tar(void *app, struct http_request *r);
+void rest_get_tar(void *app, struct http_request *r);
+void rest_get_file(void *app, struct http_request *r);
+void rest_head_file(void *app, struct http_request *r);
+void rest_put_file(void *app, struct http_request *r);
+void rest_delete_file(void *app, struct http_request *r);
+void rest_list_folder(void *app, struct http_request *r);
+void rest_watch_folder(void *app, struct http_request *r);
+/* metrics.c, console.c */
+void rest_box_metrics(void *app, struct http_request *r);
+void rest_list_processes(void *app, struct http_request *r);
+void rest_console(void *app, struct http_request *r);
+/* tunnel.c */
+void rest_tunnel(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

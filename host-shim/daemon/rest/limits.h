@@ -4,6 +4,7 @@
 #define LIMIT_CPUS 255
 #define LIMIT_MEMORY_MIB (1 << 20)
 #define LIMIT_DISK_GB 16384
+#define LIMIT_TERMINAL 65535  /* rows, columns */
 #define LIMIT_SECONDS 2592000 /* of a timeout or an automatic stop: 30 days */
 #define DEFAULT_AUTO_STOP 900
 #define DEFAULT_STOP_SECONDS 30

@@ -21,9 +21,23 @@ static const struct http_route routes[] = {
 	{.method = "POST", .path = "/boxes/{box}/start", .handle = rest_start_box},
 	{.method = "POST", .path = "/boxes/{box}/stop", .handle = rest_stop_box},
 	{.method = "POST", .path = "/boxes/{box}/exec", .handle = rest_exec},
+	{.method = "PUT", .path = "/boxes/{box}/files", .handle = rest_put_tar, .streams = true},
+	{.method = "GET", .path = "/boxes/{box}/files", .handle = rest_get_tar},
+	{.method = "GET", .path = "/boxes/{box}/files/content", .handle = rest_get_file},
+	{.method = "HEAD", .path = "/boxes/{box}/files/content", .handle = rest_head_file},
+	{.method = "PUT", .path = "/boxes/{box}/files/content", .handle = rest_put_file, .streams = true},
+	{.method = "DELETE", .path = "/boxes/{box}/files/content", .handle = rest_delete_file},
+	{.method = "GET", .path = "/boxes/{box}/files/list", .handle = rest_list_folder},
+	{.method = "GET", .path = "/boxes/{box}/files/watch", .handle = rest_watch_folder},
+	{.method = "POST", .path = "/boxes/{box}/network/tunnel", .handle = rest_tunnel},
+	{.method = "GET", .path = "/boxes/{box}/metrics", .handle = rest_box_metrics},
+	{.method = "GET", .path = "/boxes/{box}/processes", .handle = rest_list_processes},
+	{.method = "GET", .path = "/boxes/{box}/console", .handle = rest_console},
+	{.method = "GET", .path = "/boxes/{box}/executions", .handle = rest_list_executions},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}", .handle = rest_get_execution},
 	{.method = "DELETE", .path = "/boxes/{box}/executions/{id}", .handle = rest_delete_execution},
 	{.method = "POST", .path = "/boxes/{box}/executions/{id}/signal", .handle = rest_signal},
+	{.method = "POST", .path = "/boxes/{box}/executions/{id}/resize", .handle = rest_resize},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/attach", .handle = rest_attach},
 	{.method = "GET", .path = "/boxes/{box}/executions/{id}/output", .handle = rest_output},
 	{.method = "POST",
@@ -104,16 +118,25 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		[FAIL_UNAVAILABLE] = HTTP_ENGINE_UNAVAILABLE,
 		[FAIL_TIMEOUT] = HTTP_TIMEOUT,
 		[FAIL_UNSUPPORTED] = HTTP_UNSUPPORTED,
+		[FAIL_PERMISSION] = HTTP_PERMISSION_DENIED,
+		[FAIL_NO_SPACE] = HTTP_RESOURCE_EXHAUSTED,
 		[FAIL_INTERNAL] = HTTP_INTERNAL,
 	};
+	unsigned status = f->kind == FAIL_NO_SPACE ? 507 : 0;
 	json_t *more = json_object();
 	const char *name = f->errnum ? strerrorname_np(f->errnum) : NULL;
+	/* "exec.user" is "user" here: requests of REST have no such first part. */
+	const char *field = strchr(f->field, '.') ? strchr(f->field, '.') + 1 : f->field;
+	if (field[0])
+		json_object_set_new(more, "field", json_string(field));
 	if (f->stage[0])
 		json_object_set_new(more, "stage", json_string(f->stage));
 	if (f->errnum) {
 		json_object_set_new(more, "errno", json_integer(f->errnum));
 		json_object_set_new(more, "errno_name", json_string(name ? name : "?"));
 	}
+	if (f->path[0])
+		json_object_set_new(more, "path", rest_text(f->path, strlen(f->path)));
 	if (f->kind == FAIL_EXEC) {
 		/* "execve: ENOENT: …", also if the agent's sentence begins with the stage itself. */
 		size_t len = strlen(f->stage);
@@ -122,7 +145,7 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage,
 				      name ? name : "failed", rest);
 	} else {
-		http_reply_error_with(r, 0, codes[f->kind], more, "%s", f->message);
+		http_reply_error_with(r, status, codes[f->kind], more, "%s", f->message);
 	}
 }
 

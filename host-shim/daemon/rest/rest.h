@@ -13,6 +13,7 @@ struct rest_config {
 	struct boxes *boxes;
 	struct executions *executions;
 	struct auth *auth;
+	struct tunnels *tunnels;
 };
 int rest_create(struct rest **out, const struct rest_config *c, struct err *e);
 void rest_destroy(struct rest *rest); /* after http_server_destroy */

@@ -48,6 +48,8 @@ static struct {
 	uint8_t input[4096];
 	size_t input_len;
 	bool input_eof;
+	void (*check_exec)(const Tenon__Exec *m);
+	unsigned rows, cols;
 } agent;
 
 static void say(uint8_t type, uint32_t stream, uint8_t flags, const void *payload, size_t len)
@@ -158,6 +160,8 @@ static void agent_request(uint32_t stream, const Tenon__Request *m)
 	switch (m->op_case) {
 	case TENON__REQUEST__OP_EXEC:
 		agent.execs++;
+		if (agent.check_exec)
+			agent.check_exec(m->exec);
 		assert_true(rows_in_database() > 0); /* committed before it is asked for */
 		if (agent.has_row) {
 			assert_memory_equal(agent.row, m->exec->id.data, 16);
@@ -192,6 +196,12 @@ static void agent_request(uint32_t stream, const Tenon__Request *m)
 		agent.limit[1] = m->attach->stdout_limit;
 		agent.limit[2] = m->attach->stderr_limit;
 		say_state(stream, false);
+		break;
+	case TENON__REQUEST__OP_RESIZE:
+		assert_memory_equal(agent.row, m->resize->id.data, 16);
+		agent.rows = m->resize->size->rows;
+		agent.cols = m->resize->size->cols;
+		say_done(stream);
 		break;
 	case TENON__REQUEST__OP_EXEC_ACK:
 		agent.acks++;
@@ -815,6 +825,86 @@ static void test_stdin(void **state)
 	finish_well();
 }
 
+/* What a plain spec leaves out is absent on the wire too: an agent that has none of it must not be asked. */
+static void check_plain(const Tenon__Exec *m)
+{
+	assert_null(m->tty);
+	assert_null(m->seccomp);
+	assert_null(m->resources);
+	assert_int_equal(m->n_rlimits + m->user.len + m->preset + m->no_new_privs, 0);
+	assert_false(m->with_stdin);
+	agent.check_exec = NULL;
+}
+
+static void check_confined(const Tenon__Exec *m)
+{
+	assert_int_equal(m->tty->rows, 40);
+	assert_int_equal(m->tty->cols, 0);
+	assert_true(m->with_stdin);
+	assert_int_equal(m->user.len, 6);
+	assert_memory_equal(m->user.data, "1000:7", 6);
+	assert_int_equal(m->preset, TENON__PRESET__PRESET_MAXIMUM);
+	assert_int_equal(m->seccomp->kind_case, TENON__SECCOMP__KIND_UNCONFINED);
+	assert_int_equal(m->n_rlimits, 1);
+	assert_int_equal(m->rlimits[0]->resource, 7);
+	assert_int_equal(m->rlimits[0]->soft, 10);
+	assert_true(m->rlimits[0]->hard == UINT64_MAX);
+	assert_int_equal(m->resources->memory_max, 1 << 20);
+	assert_int_equal(m->resources->cpu_quota_us, 150000);
+	agent.check_exec = NULL;
+}
+
+static void test_what_a_process_is_given(void **state)
+{
+	(void)state;
+	static const char *const argv[] = {"sh", NULL};
+	const struct exec_spec spec = {.argv = argv,
+				       .tty = true,
+				       .rows = 40,
+				       .user = "1000:7",
+				       .preset = TENON__PRESET__PRESET_MAXIMUM,
+				       .seccomp = SECCOMP_OFF,
+				       .rlimits = {{7, 10, UINT64_MAX}},
+				       .n_rlimits = 1,
+				       .memory_max = 1 << 20,
+				       .cpu_quota_us = 150000};
+	unsigned resized = 0;
+	answers = signalled = 0;
+	agent.check_exec = check_confined;
+	executions_start(session, &spec, on_started, NULL);
+	until(answers == 1);
+	assert_null(agent.check_exec);
+	execution_resize(started, 50, 132, on_done, &resized);
+	until(resized == 1);
+	assert_int_equal(agent.rows, 50);
+	assert_int_equal(agent.cols, 132);
+
+	/* A terminal's end is told by EOF alone. */
+	say_exit(0, 0, UINT64_MAX, 0);
+	say_eof(2, 0);
+	say_data(1, 0, "$ ", 2);
+	until(agent.acked[1] == 2);
+	assert_int_equal(info().status, EXECUTION_RUNNING);
+	say_eof(1, 2);
+	read_all(0);
+	assert_string_equal(text, "$ ");
+	until(info().status != EXECUTION_RUNNING);
+	failure = (struct failure){0};
+	execution_resize(started, 1, 1, on_done, &resized);
+	assert_int_equal(failure.kind, FAIL_CONFLICT);
+	finish_well();
+}
+
+static void test_a_plain_spec_asks_for_nothing_more(void **state)
+{
+	(void)state;
+	agent.check_exec = check_plain;
+	start();
+	assert_null(agent.check_exec);
+	say_exit(0, 0, 0, 0);
+	finish_well();
+}
+
 static void test_discard_is_gone(void **state)
 {
 	(void)state;
@@ -877,6 +967,8 @@ int main(void)
 		with_rig(test_reader_holds_the_tail),
 		with_rig(test_deletion_while_reading),
 		with_rig(test_stdin),
+		with_rig(test_what_a_process_is_given),
+		with_rig(test_a_plain_spec_asks_for_nothing_more),
 		with_rig(test_discard_is_gone),
 		with_rig(test_retention),
 	};

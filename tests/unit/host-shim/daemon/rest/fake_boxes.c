@@ -1,6 +1,8 @@
 /* boxes.h without virtual machines: a box is a row in memory, its commands are processes of this host. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fakes.h"
 #include "host-shim/daemon/boxes/boxes.h"
@@ -156,4 +158,215 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 {
 	b->info.status = BOX_RUNNING;
 	fake_execution_start(b->boxes->config.executions, b->id, spec, done, arg);
+}
+
+/* ---- bulk: one file, "/file", in memory; each turn of the loop moves FAKE_TURN bytes ---- */
+
+#define FAKE_TURN 20000
+static uint8_t *fake_file;
+static size_t fake_size;
+static unsigned fake_given_up;
+
+struct box_bulk {
+	uv_idle_t turn;
+	Tenon__BulkRequest__OpCase op;
+	struct failure failure;
+	void (*wake)(void *arg);
+	void *arg;
+	bool answered, ended, end_sent, done, wants_room;
+	size_t at, end, room;
+	Tenon__BulkResponse answer;
+	Tenon__FileInfo info;
+	Tenon__BulkEvent event;
+	Tenon__FileList list;
+	Tenon__FileInfo *infos[1];
+	Tenon__Done nothing;
+	uint8_t piece[FAKE_TURN];
+};
+
+static void on_turn(uv_idle_t *h)
+{
+	struct box_bulk *op = h->data;
+	if (op->op == TENON__BULK_REQUEST__OP_WRITE && op->answered && !op->end_sent && !op->wants_room)
+		return;
+	op->wants_room = false;
+	op->room = FAKE_TURN;
+	op->wake(op->arg);
+}
+
+struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool start, void (*wake)(void *arg),
+			  void *arg)
+{
+	struct box_bulk *op = calloc(1, sizeof *op);
+	const Tenon__Where *at = NULL;
+	(void)start;
+	op->op = req->op_case;
+	op->wake = wake;
+	op->arg = arg;
+	uv_idle_init(b->boxes->config.executions->loop, &op->turn);
+	op->turn.data = op;
+	uv_idle_start(&op->turn, on_turn);
+	tenon__bulk_response__init(&op->answer);
+	tenon__file_info__init(&op->info);
+	tenon__done__init(&op->nothing);
+	op->info.mode = 0100640;
+	op->info.size = fake_size;
+	op->info.mtime_ns = 1700000000000000000;
+	op->answer.result_case = TENON__BULK_RESPONSE__RESULT_DONE;
+	op->answer.done = &op->nothing;
+	switch (op->op) {
+	case TENON__BULK_REQUEST__OP_READ:
+		at = req->read->at;
+		op->end = fake_size;
+		op->at = req->read->offset < fake_size ? req->read->offset : fake_size;
+		if (req->read->length && req->read->length < fake_size - op->at)
+			op->end = op->at + req->read->length;
+		op->answer.result_case = TENON__BULK_RESPONSE__RESULT_FILE;
+		op->answer.file = &op->info;
+		break;
+	case TENON__BULK_REQUEST__OP_STAT:
+		at = req->stat->at;
+		op->answer.result_case = TENON__BULK_RESPONSE__RESULT_FILE;
+		op->answer.file = &op->info;
+		break;
+	case TENON__BULK_REQUEST__OP_WRITE:
+		at = req->write->at;
+		break;
+	case TENON__BULK_REQUEST__OP_LIST:
+		at = req->list->at;
+		tenon__bulk_event__init(&op->event);
+		tenon__file_list__init(&op->list);
+		op->info.name = (ProtobufCBinaryData){3, (uint8_t *)"a\xff"
+								    "b"};
+		op->infos[0] = &op->info;
+		op->list.files = op->infos;
+		op->list.n_files = 1;
+		op->event.kind_case = TENON__BULK_EVENT__KIND_FILES;
+		op->event.files = &op->list;
+		break;
+	default:
+		break;
+	}
+	if (at && at->path.len >= 5 && memcmp(at->path.data, "/full", 5) == 0) {
+		op->failure = (struct failure){.kind = FAIL_NO_SPACE, .errnum = 28, .path = "/full"};
+		snprintf(op->failure.message, sizeof op->failure.message, "/full: no space");
+	}
+	if (at && at->path.len >= 5 && memcmp(at->path.data, "/none", 5) == 0)
+		op->failure = (struct failure){.kind = FAIL_NOT_FOUND, .errnum = 2, .path = "/none"};
+	return op;
+}
+
+static void on_op_closed(uv_handle_t *h)
+{
+	free(h->data);
+}
+
+void box_bulk_close(struct box_bulk *op)
+{
+	if (!op)
+		return;
+	fake_given_up += !op->done;
+	uv_close((uv_handle_t *)&op->turn, on_op_closed);
+}
+
+void box_bulk_next(struct box_bulk *op, size_t max, struct box_bulk_item *out)
+{
+	bool writes = op->op == TENON__BULK_REQUEST__OP_WRITE;
+	out->kind = BULK_WAIT;
+	/* "/full" of a write is told when a piece has come. */
+	if (op->failure.message[0] || op->failure.path[0]) {
+		if (writes && op->failure.kind == FAIL_NO_SPACE && (!op->answered || fake_size < 50000))
+			goto go_on;
+		op->done = true;
+		out->kind = BULK_FAILED;
+		out->failure = op->failure;
+		return;
+	}
+go_on:
+	if (!op->answered) {
+		if (!op->room)
+			return;
+		op->answered = true;
+		if (writes)
+			fake_size = 0;
+		out->kind = BULK_ANSWER;
+		out->bulk.answer = &op->answer;
+		return;
+	}
+	if (op->op == TENON__BULK_REQUEST__OP_LIST && !op->ended) {
+		op->ended = true;
+		out->kind = BULK_EVENT;
+		out->bulk.event = &op->event;
+		return;
+	}
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		out->kind = BULK_WAIT;
+		if (op->at < op->end && op->room) {
+			out->kind = BULK_DATA;
+			out->bulk.data = op->piece + op->at;
+			out->bulk.len = op->end - op->at < max ? op->end - op->at : max;
+			op->at += out->bulk.len;
+		} else if (op->at == op->end && op->end_sent && !op->ended) {
+			op->ended = op->done = true;
+			out->kind = BULK_END;
+		}
+		return;
+	}
+	if (writes ? !op->end_sent : op->at < op->end) {
+		if (writes || !op->room)
+			return;
+		size_t n = op->end - op->at;
+		n = n < max ? n : max;
+		n = n < op->room ? n : op->room;
+		memcpy(op->piece, fake_file + op->at, n);
+		op->room -= n;
+		op->at += n;
+		out->kind = BULK_DATA;
+		out->bulk.data = op->piece;
+		out->bulk.len = n;
+		return;
+	}
+	op->done = true;
+	out->kind = BULK_END;
+}
+
+size_t box_bulk_room(struct box_bulk *op)
+{
+	size_t room = op->answered ? op->room : 0;
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		if (op->at == op->end)
+			op->at = op->end = 0;
+		room = op->end || !op->answered ? 0 : sizeof op->piece;
+	}
+	op->wants_room |= room == 0;
+	return room;
+}
+
+void box_bulk_send(struct box_bulk *op, const void *data, size_t len)
+{
+	if (op->op == TENON__BULK_REQUEST__OP_CONNECT) {
+		assert_true(op->end + len <= sizeof op->piece);
+		memcpy(op->piece + op->end, data, len);
+		op->end += len;
+		return;
+	}
+	assert_true(len <= op->room);
+	fake_file = realloc(fake_file, fake_size + len);
+	memcpy(fake_file + fake_size, data, len);
+	fake_size += len;
+	op->room -= len;
+}
+
+void box_bulk_send_end(struct box_bulk *op)
+{
+	op->end_sent = true;
+}
+
+int box_open_console(const struct box *b)
+{
+	char path[] = "/tmp/tn-console-XXXXXX";
+	(void)b;
+	int fd = mkstemp(path);
+	unlink(path);
+	return dprintf(fd, "Linux version\n") > 0 ? fd : -1;
 }

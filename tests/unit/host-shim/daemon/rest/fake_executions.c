@@ -23,6 +23,8 @@ struct execution {
 	uv_pipe_t pipes[3];
 	unsigned open_pipes; /* output */
 	bool exited, attached, reaped, stdin_closed;
+	bool tty; /* in name only */
+	unsigned rows, cols;
 	struct execution_info info;
 	uint64_t seen, position;
 	struct record *records;
@@ -87,6 +89,14 @@ struct execution *executions_find(struct executions *xs, const char *box_id, con
 			return x->reaped ? NULL : x;
 		}
 	return NULL;
+}
+
+void executions_each(struct executions *xs, const char *box_id, void (*fn)(void *arg, struct execution *x),
+		     void *arg)
+{
+	for (struct execution *x = xs->first; x; x = x->next)
+		if (strcmp(x->box_id, box_id) == 0 && !x->reaped)
+			fn(arg, x);
 }
 
 void executions_forget_box(struct executions *xs, const char *box_id)
@@ -179,6 +189,7 @@ void fake_execution_start(struct executions *xs, const char *box_id, const struc
 	snprintf(x->box_id, sizeof x->box_id, "%s", box_id);
 	x->registry = xs;
 	x->holds = 1;
+	x->tty = spec->tty;
 	x->info.started_ms = (uint64_t)time(NULL) * 1000;
 	uv_stdio_container_t io[3];
 	for (int i = 0; i < 3; i++) {
@@ -237,6 +248,17 @@ void execution_signal(struct execution *x, int signo, execution_done_fn done, vo
 		uv_process_kill(&x->process, signo);
 	if (done)
 		done(arg, x->exited ? &f : NULL);
+}
+
+void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg)
+{
+	struct failure f = {.kind = FAIL_INVALID, .message = "the execution has no terminal"};
+	if (x->tty) {
+		x->rows = rows;
+		x->cols = cols;
+	}
+	if (done)
+		done(arg, x->tty ? NULL : &f);
 }
 
 void execution_discard(struct execution *x, execution_done_fn done, void *arg)

@@ -16,10 +16,12 @@
 #include <sys/time.h>
 
 #include "host-shim/daemon/rest/rest.h"
+#include "host-shim/daemon/tunnel/tunnel.h"
 
 /* The whole of both rooms, so that the library's own are not linked. */
-#include "fake_boxes.c"
 #include "fake_executions.c"
+
+#include "fake_boxes.c"
 
 static struct {
 	pthread_t thread;
@@ -27,6 +29,7 @@ static struct {
 	uv_async_t stop;
 	struct http_server *server;
 	struct rest *rest;
+	struct tunnels *tunnels;
 	struct auth *auth;
 	struct executions *executions;
 	struct boxes *boxes;
@@ -37,6 +40,7 @@ static struct {
 static void on_stop(uv_async_t *a)
 {
 	http_server_destroy(t.server);
+	tunnels_destroy(t.tunnels);
 	uv_close((uv_handle_t *)a, NULL);
 }
 
@@ -61,9 +65,14 @@ static int set_up(void **state)
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
 	if (auth_create(&t.auth, &(struct auth_config){.state_dir = t.folder, .no_auth = true}, &e) < 0)
 		return -1;
+	if (tunnels_create(&t.tunnels, &t.loop, t.boxes, &e) < 0)
+		return -1;
 	rest_create(&t.rest,
-		    &(struct rest_config){
-			    .loop = &t.loop, .boxes = t.boxes, .executions = t.executions, .auth = t.auth},
+		    &(struct rest_config){.loop = &t.loop,
+					  .boxes = t.boxes,
+					  .executions = t.executions,
+					  .auth = t.auth,
+					  .tunnels = t.tunnels},
 		    &e);
 	struct http_config c = {
 		.loop = &t.loop, .head_timeout_ms = 300, .body_timeout_ms = 300, .idle_timeout_ms = 300};
@@ -84,6 +93,7 @@ static int tear_down(void **state)
 	auth_destroy(t.auth);
 	boxes_destroy(t.boxes);
 	executions_destroy(t.executions);
+	free(fake_file);
 	snprintf(key, sizeof key, "%s/admin.key", t.folder);
 	unlink(key);
 	rmdir(t.folder);
@@ -290,6 +300,304 @@ static void unmasked_frames_end_with_1002(void **state)
 	assert_non_null(strstr(ask(head, ""), "\"code\":\"session_reaped\""));
 }
 
+static void resizes_and_takes_signals_by_name(void **state)
+{
+	(void)state;
+	char head[256], body[] = "{\"command\":\"sleep\",\"args\":[\"5\"],\"tty\":true}", path[128];
+	ask("POST /v1/boxes", "{\"name\":\"b\"}");
+	char *id = strstr(ask("POST /v1/boxes/b/exec", body), "execution_id\":\"");
+	assert_non_null(id);
+	snprintf(path, sizeof path, "/v1/boxes/b/executions/%.32s", id + 15);
+	snprintf(head, sizeof head, "POST %s/resize", path);
+	assert_non_null(strstr(ask(head, "{\"cols\":132,\"rows\":50}"), "HTTP/1.1 204 "));
+	assert_int_equal(t.executions->first->rows, 50);
+	assert_int_equal(t.executions->first->cols, 132);
+	assert_non_null(strstr(ask(head, "{\"cols\":132}"), "\"field\":\"rows\""));
+	assert_non_null(strstr(ask(head, "{\"cols\":0,\"rows\":1}"), "\"field\":\"cols\""));
+	snprintf(head, sizeof head, "POST %s/signal", path);
+	assert_non_null(strstr(ask(head, "{\"signal\":\"SIGKILL\"}"), "\"invalid_argument\""));
+	assert_non_null(strstr(ask(head, "{\"signal\":\"sigterm\"}"), "HTTP/1.1 204 "));
+	snprintf(head, sizeof head, "GET %s/output", path);
+	assert_non_null(strstr(ask(head, ""), "\"exit_code\":-15"));
+}
+
+static void waits_for_the_whole_command(void **state)
+{
+	(void)state;
+	ask("POST /v1/boxes", "{\"name\":\"b\"}");
+	char *all =
+		ask("POST /v1/boxes/b/exec?wait=true",
+		    "{\"command\":\"sh\",\"args\":[\"-c\",\"cat; echo one; printf '\\\\377' >&2; exit 3\"],"
+		    "\"stdin\":\"zero \"}");
+	assert_non_null(strstr(all, "HTTP/1.1 200 OK"));
+	assert_non_null(strstr(all, "\"stdout\":\"zero one\\n\""));
+	assert_non_null(strstr(all, "\"stdout_encoding\":\"utf-8\""));
+	assert_non_null(strstr(all, "\"stderr\":\"/w==\""));
+	assert_non_null(strstr(all, "\"stderr_encoding\":\"base64\""));
+	assert_non_null(strstr(all, "\"exit_code\":3"));
+	assert_non_null(strstr(all, "\"truncated\":false"));
+	/* cat without a stdin has an empty one. */
+	all = ask("POST /v1/boxes/b/exec?wait=1", "{\"command\":\"cat\"}");
+	assert_non_null(strstr(all, "\"stdout\":\"\""));
+	assert_non_null(strstr(ask("POST /v1/boxes/b/exec?wait=maybe", "{\"command\":\"cat\"}"), " 400 "));
+}
+
+/* Counts the reply without keeping it. */
+static void waits_and_keeps_eight_mebibytes(void **state)
+{
+	(void)state;
+	static const char body[] =
+		"{\"command\":\"sh\",\"args\":[\"-c\",\"head -c 9000000 /dev/zero | tr '\\\\000' a\"]}";
+	static char piece[65536], tail[65536];
+	int fd = dial();
+	char head[256];
+	int len = snprintf(head, sizeof head,
+			   "POST /v1/boxes/b/exec?wait=true HTTP/1.1\r\nHost: localhost\r\n"
+			   "Connection: close\r\nContent-Length: %zu\r\n\r\n",
+			   strlen(body));
+	say(fd, head, (size_t)len);
+	say(fd, body, strlen(body));
+	size_t as = 0;
+	ssize_t n;
+	while ((n = recv(fd, piece, sizeof piece - 1, 0)) > 0) {
+		for (ssize_t i = 0; i < n; i++)
+			as += piece[i] == 'a';
+		memcpy(tail, piece, (size_t)n);
+		tail[n] = '\0';
+	}
+	close(fd);
+	assert_true(as >= 8u << 20 && as < (8u << 20) + 64);
+	assert_non_null(strstr(tail, "\"truncated\":true"));
+}
+
+/* The server may end, or the client leave, while a command is waited for. */
+static void leaves_a_wait_open(void **state)
+{
+	(void)state;
+	static const char request[] =
+		"POST /v1/boxes/b/exec?wait=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: 34\r\n\r\n"
+		"{\"command\":\"sleep\",\"args\":[\"1\"]}";
+	say(dial(), request, sizeof request - 1);
+	ask("GET /v1/config", "");
+}
+
+/* ---- files: bodies and replies of any length ---- */
+
+#define BIG 3000000u
+
+static uint8_t big_byte(size_t at)
+{
+	return (uint8_t)(at * 7 + at / 251);
+}
+
+/* Sends BIG bytes in chunks of varying size, or as one body. */
+static int put_big(const char *path, bool chunked)
+{
+	char head[256];
+	int fd = dial();
+	int len = chunked ? snprintf(head, sizeof head,
+				     "PUT %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+				     "Transfer-Encoding: chunked\r\n\r\n",
+				     path)
+			  : snprintf(head, sizeof head,
+				     "PUT %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+				     "Content-Length: %u\r\n\r\n",
+				     path, BIG);
+	say(fd, head, (size_t)len);
+	static uint8_t piece[70000];
+	for (size_t at = 0, n; at < BIG; at += n) {
+		n = 1 + at % 69999;
+		n = n < BIG - at ? n : BIG - at;
+		for (size_t i = 0; i < n; i++)
+			piece[i] = big_byte(at + i);
+		if (chunked)
+			say(fd, head, (size_t)snprintf(head, sizeof head, "%zx\r\n", n));
+		say(fd, piece, n);
+		if (chunked)
+			say(fd, "\r\n", 2);
+	}
+	if (chunked)
+		say(fd, "0\r\n\r\n", 5);
+	return fd;
+}
+
+static void a_big_body_passes_through(void **state)
+{
+	(void)state;
+	for (int chunked = 0; chunked < 2; chunked++) {
+		ask("POST /v1/boxes", "{\"name\":\"b\"}");
+		int fd = put_big("/v1/boxes/b/files/content?path=/file", chunked);
+		assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 204 "));
+		close(fd);
+		assert_int_equal(fake_size, BIG);
+		for (size_t i = 0; i < BIG; i++)
+			assert_int_equal(fake_file[i], big_byte(i));
+	}
+}
+
+/* The status, with the body's length and whether all of its bytes were right. */
+static char *get_big(const char *more, size_t first, size_t *len)
+{
+	static char head[4096];
+	static uint8_t piece[65536];
+	char request[512];
+	int fd = dial();
+	say(fd, request,
+	    (size_t)snprintf(request, sizeof request,
+			     "GET /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nHost: localhost\r\n%s"
+			     "Connection: close\r\n\r\n",
+			     more));
+	size_t n = 0;
+	while (n < sizeof head - 1 && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0) &&
+	       recv(fd, head + n, 1, 0) == 1)
+		n++;
+	head[n] = '\0';
+	*len = 0;
+	for (ssize_t got; (got = recv(fd, piece, sizeof piece, 0)) > 0; *len += (size_t)got)
+		for (ssize_t i = 0; i < got; i++)
+			assert_int_equal(piece[i], big_byte(first + *len + (size_t)i));
+	close(fd);
+	return head;
+}
+
+static void a_big_file_comes_back_whole_and_in_ranges(void **state)
+{
+	(void)state;
+	size_t len;
+	assert_int_equal(fake_size, BIG);
+	char *head = get_big("", 0, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 200 OK"));
+	assert_non_null(strstr(head, "Content-Length: 3000000\r\n"));
+	assert_non_null(strstr(head, "X-File-Mode: 0640\r\n"));
+	assert_int_equal(len, BIG);
+	head = get_big("Range: bytes=1000-1999\r\n", 1000, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 206 "));
+	assert_non_null(strstr(head, "Content-Range: bytes 1000-1999/3000000\r\n"));
+	assert_int_equal(len, 1000);
+	head = get_big("Range: bytes=2999999-\r\n", 2999999, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 206 "));
+	assert_int_equal(len, 1);
+	head = get_big("Range: bytes=1-2,5-6\r\n", 0, &len);
+	assert_non_null(strstr(head, "HTTP/1.1 200 "));
+	assert_int_equal(len, BIG);
+	assert_non_null(strstr(
+		ask("GET /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nRange: bytes=3000000-\r\nX:", ""),
+		"HTTP/1.1 416 "));
+	char *reply = ask("HEAD /v1/boxes/b/files/content?path=/file", "");
+	assert_non_null(strstr(reply, "Content-Length: 3000000\r\n"));
+	assert_non_null(strstr(reply, "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"));
+}
+
+static void a_failed_upload_is_told_with_its_path(void **state)
+{
+	(void)state;
+	int fd = put_big("/v1/boxes/b/files/content?path=/full", false);
+	char *reply = hear(fd, NULL);
+	assert_non_null(strstr(reply, "HTTP/1.1 507 "));
+	assert_non_null(strstr(reply, "\"path\":\"/full\""));
+	assert_non_null(strstr(reply, "\"errno_name\":\"ENOSPC\""));
+	assert_non_null(strstr(reply, "\"resource_exhausted\""));
+	close(fd);
+	reply = ask("DELETE /v1/boxes/b/files/content?path=relative", "");
+	assert_non_null(strstr(reply, "\"field\":\"path\""));
+	reply = ask("GET /v1/boxes/b/files/content?path=/none", "");
+	assert_non_null(strstr(reply, "HTTP/1.1 404 "));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/files/content", ""), "\"field\":\"path\""));
+	assert_non_null(
+		strstr(ask("PUT /v1/boxes/b/files/content?path=/f&mode=9", "x"), "\"field\":\"mode\""));
+}
+
+static void who_leaves_gives_the_upload_up(void **state)
+{
+	(void)state;
+	static const char half[] = "PUT /v1/boxes/b/files/content?path=/file HTTP/1.1\r\nHost: localhost\r\n"
+				   "Content-Length: 100000\r\n\r\nhalf";
+	unsigned before = fake_given_up;
+	int fd = dial();
+	say(fd, half, sizeof half - 1);
+	close(fd);
+	for (int i = 0; i < 500 && fake_given_up == before; i++)
+		usleep(10000);
+	assert_int_equal(fake_given_up, before + 1);
+	/* One that goes silent is told, and given up as well. */
+	fd = dial();
+	say(fd, half, sizeof half - 1);
+	assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 408 "));
+	for (int i = 0; i < 500 && fake_given_up == before + 1; i++)
+		usleep(10000);
+	assert_int_equal(fake_given_up, before + 2);
+	close(fd);
+}
+
+static void names_that_are_no_text_are_told_exactly(void **state)
+{
+	(void)state;
+	char *reply = ask("GET /v1/boxes/b/files/list?path=/", "");
+	assert_non_null(strstr(reply, "\"name\":\"a\xef\xbf\xbd"
+				      "b\""));
+	assert_non_null(strstr(reply, "\"name_base64\":\"Yf9i\""));
+	assert_non_null(strstr(reply, "\"truncated\":false"));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/files/list?path=/&limit=0", ""), "\"field\":\"limit\""));
+}
+
+static void tells_the_console_and_the_executions(void **state)
+{
+	(void)state;
+	char path[128];
+	char *reply = ask("GET /v1/boxes/b/console", "");
+	assert_non_null(strstr(reply, "Content-Type: text/plain\r\n"));
+	assert_non_null(strstr(reply, "Linux version\n"));
+	start("sleep 5", path);
+	reply = ask("GET /v1/boxes/b/executions?limit=1", "");
+	assert_non_null(strstr(reply, strrchr(path, '/') + 1));
+	assert_non_null(strstr(reply, "\"truncated\":true"));
+	assert_non_null(strstr(ask("GET /v1/boxes/b/executions?limit=0", ""), "\"field\":\"limit\""));
+}
+
+/* Connected to a tunnel of the fake, which is an echo. */
+static int dial_tunnel(void)
+{
+	char *uri = strstr(ask("POST /v1/boxes/b/network/tunnel?port=80", ""), "http://127.0.0.1:");
+	assert_non_null(uri);
+	unsigned api = t.port;
+	t.port = (unsigned)atoi(uri + 17);
+	int fd = dial();
+	t.port = api;
+	return fd;
+}
+
+static void a_tunnel_takes_connect_and_bare_bytes(void **state)
+{
+	(void)state;
+	static const char request[] = "CONNECT any:1 HTTP/1.1\r\nHost: any:1\r\n\r\nearly ";
+	static uint8_t much[300000], got[65536];
+	int fd = dial_tunnel();
+	for (size_t i = 0; i < sizeof request - 1; i++) /* byte by byte */
+		say(fd, request + i, 1);
+	assert_non_null(strstr(hear(fd, "early "), "HTTP/1.1 200 Connection established\r\n\r\nearly "));
+	for (size_t i = 0; i < sizeof much; i++)
+		much[i] = big_byte(i);
+	say(fd, much, sizeof much);
+	shutdown(fd, SHUT_WR);
+	size_t n = 0;
+	for (ssize_t r; (r = recv(fd, got, sizeof got, 0)) > 0; n += (size_t)r)
+		assert_memory_equal(got, much + n, (size_t)r);
+	assert_int_equal(n, sizeof much);
+	close(fd);
+
+	fd = dial_tunnel();
+	say(fd, "GET / HTTP/1.0\r\n\r\n", 18);
+	shutdown(fd, SHUT_WR);
+	assert_string_equal(hear(fd, NULL), "GET / HTTP/1.0\r\n\r\n");
+	close(fd);
+
+	fd = dial_tunnel();
+	say(fd, "CONNECT nonsense\r\n\r\n", 20);
+	assert_non_null(strstr(hear(fd, NULL), "HTTP/1.1 400 "));
+	close(fd);
+	dial_tunnel(); /* says nothing, and is there when the server ends */
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -315,6 +623,17 @@ int main(void)
 		cmocka_unit_test(streams_events_and_resumes),
 		cmocka_unit_test(attaches_and_ends_with_1000),
 		cmocka_unit_test(unmasked_frames_end_with_1002),
+		cmocka_unit_test(resizes_and_takes_signals_by_name),
+		cmocka_unit_test(waits_for_the_whole_command),
+		cmocka_unit_test(waits_and_keeps_eight_mebibytes),
+		cmocka_unit_test(leaves_a_wait_open),
+		cmocka_unit_test(a_big_body_passes_through),
+		cmocka_unit_test(a_big_file_comes_back_whole_and_in_ranges),
+		cmocka_unit_test(a_failed_upload_is_told_with_its_path),
+		cmocka_unit_test(who_leaves_gives_the_upload_up),
+		cmocka_unit_test(names_that_are_no_text_are_told_exactly),
+		cmocka_unit_test(tells_the_console_and_the_executions),
+		cmocka_unit_test(a_tunnel_takes_connect_and_bare_bytes),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
