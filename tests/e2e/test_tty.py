@@ -16,7 +16,7 @@ from client import error_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TENON = ROOT / "build/bin/tenon"
-SHOW_SIZE = "stty size; trap 'stty size; exit 7' WINCH; while :; do sleep 0.1; done"
+SHOW_SIZE = "trap 'stty size; exit 7' WINCH; stty size; while :; do sleep 0.1; done"
 
 
 def wait_for(attached, pattern):
