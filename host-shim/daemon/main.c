@@ -190,8 +190,10 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
-	struct auth_config ac = {
-		.state_dir = o->state_dir, .key_file = o->api_key_file, .no_auth = o->no_auth};
+	struct auth_config ac = {.store = d->store,
+				 .state_dir = o->state_dir,
+				 .key_file = o->api_key_file,
+				 .no_auth = o->no_auth};
 	r = auth_create(&d->auth, &ac, e);
 	if (r < 0)
 		return r;
@@ -245,8 +247,8 @@ static void let_go(struct daemon *d)
 	boxes_destroy(d->boxes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
-	auth_destroy(d->auth);
 	store_close(d->store);
+	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
 	/* What was closed is freed on the loop's next turns. */

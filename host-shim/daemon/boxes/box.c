@@ -595,6 +595,7 @@ void box_get_info(struct box *b, struct box_info *out)
 	const struct box_row *r = &b->row;
 	*out = (struct box_info){
 		.id = r->id,
+		.prefix = r->prefix,
 		.name = r->name,
 		.image = r->image,
 		.labels_json = r->labels,

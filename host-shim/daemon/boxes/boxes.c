@@ -233,11 +233,11 @@ void boxes_destroy(struct boxes *bs)
 
 /* ---- in and out ------------------------------------------------------------------------------------ */
 
-struct box *boxes_find(struct boxes *bs, const char *id_or_name)
+struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id_or_name)
 {
 	struct box *b, *named = NULL;
 	TAILQ_FOREACH (b, &bs->list, entry) {
-		if (!b->listed)
+		if (!b->listed || strcmp(b->row.prefix, prefix) != 0)
 			continue;
 		if (strcmp(b->row.id, id_or_name) == 0)
 			return b;
@@ -247,12 +247,21 @@ struct box *boxes_find(struct boxes *bs, const char *id_or_name)
 	return named;
 }
 
-void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg)
+unsigned boxes_count(const struct boxes *bs, const char *prefix)
+{
+	unsigned n = 0;
+	const struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		n += strcmp(b->row.prefix, prefix) == 0;
+	return n;
+}
+
+void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg)
 {
 	struct box *b, *next;
 	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
 		next = TAILQ_NEXT(b, entry);
-		if (b->listed)
+		if (b->listed && strcmp(b->row.prefix, prefix) == 0)
 			fn(arg, b);
 	}
 }
@@ -293,11 +302,12 @@ static void on_inserted(void *arg, int status, const struct err *e)
 	boxes_unref(bs);
 }
 
-static bool is_taken(const struct boxes *bs, const char *name)
+static bool is_taken(const struct boxes *bs, const char *prefix, const char *name)
 {
 	const struct box *b;
 	TAILQ_FOREACH (b, &bs->list, entry)
-		if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
+		if (strcmp(b->row.prefix, prefix) == 0 &&
+		    ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0))
 			return true;
 	return false;
 }
@@ -311,7 +321,7 @@ static bool check_spec(const struct boxes *bs, const struct box_spec *spec, stru
 			    spec->image);
 	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
-	else if (spec->name && is_taken(bs, spec->name))
+	else if (spec->name && is_taken(bs, spec->prefix, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
 	else
 		return true;

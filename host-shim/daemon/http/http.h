@@ -35,6 +35,8 @@ struct http_route {
 	http_handler_fn handle;
 	size_t body_max; /* bytes of body; 0: HTTP_BODY_DEFAULT. More is answered 413 */
 	bool open;       /* served without asking `authorize` */
+	bool at_root;    /* served without /v1 in front, too */
+	unsigned scopes; /* for `authorize`: what it asks of the caller */
 };
 #define HTTP_BODY_DEFAULT (1u << 20)
 
@@ -43,9 +45,12 @@ struct http_config {
 	uv_loop_t *loop;
 	const struct http_route *routes; /* outlive the server, like all of this */
 	size_t route_count;
-	const char *const
-		*prefixes; /* registered tenants, NULL-terminated: "default", "eu/team-4"; may be NULL */
-	void *app;         /* handed to handlers and to authorize */
+	void *app; /* handed to handlers and to what follows */
+	/* The prefixes of now, NULL-terminated: "default", "eu/team-4". The strings outlive the server, the
+	 * list lives until the next call. NULL: there are none. */
+	const char *const *(*prefixes)(void *app);
+	/* Told of every request that is framed well, before its route is looked for. May be NULL. */
+	void (*greet)(void *app, struct http_request *r);
 	/* Asked for every request whose route is not `open`, before its body is read. true: go on. false: it
 	 * has replied. NULL: everybody may do everything. */
 	bool (*authorize)(void *app, struct http_request *r);
@@ -81,6 +86,10 @@ const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+const struct http_route *http_route_of(const struct http_request *r); /* NULL before it was found */
+/* A member of an application/x-www-form-urlencoded body, decoded and NUL-terminated. -ENOENT if it is not
+ * there or there twice, -EINVAL if it is malformed, -E2BIG beyond cap - 1 bytes. */
+int http_form_value(const uint8_t *body, size_t len, const char *name, char *out, size_t cap);
 
 /* ---- replies ---- */
 
@@ -108,6 +117,9 @@ enum http_error {
 	HTTP_INTERNAL,
 	HTTP_TIMEOUT,
 };
+/* Errors of this request carry their status as code, as before 2026-05, not a name. */
+void http_use_numeric_codes(struct http_request *r);
+bool http_has_numeric_codes(const struct http_request *r);
 /* A header of the reply to come. Value is checked: no control characters reach the wire. */
 void http_set_header(struct http_request *r, const char *name, const char *value);
 /* Takes body (also when it fails). */

@@ -51,6 +51,7 @@ struct http_request {
 	bool at_once; /* the reply does not wait for the body */
 	bool streams; /* the reply has no end of its own */
 	bool queued;
+	bool numeric; /* error codes are numbers */
 	char id[129];
 	char *path; /* cut up by the router */
 	struct router_match match;

@@ -92,11 +92,17 @@ static void reply_error(struct http_request *r, unsigned status, enum http_error
 	char message[1024];
 	vsnprintf(message, sizeof message, fmt, ap);
 	json_t *error = more ? more : json_object();
+	const char *type = errors[code].type;
+	if (!status)
+		status = errors[code].status;
+	if (r->numeric && code == HTTP_UNAUTHENTICATED)
+		type = "UnauthorizedError"; /* its name in that dialect */
 	json_object_set_new(error, "message", message_json(message));
-	json_object_set_new(error, "type", json_string(errors[code].type));
-	json_object_set_new(error, "code", json_string(errors[code].code));
+	json_object_set_new(error, "type", json_string(type));
+	json_object_set_new(error, "code",
+			    r->numeric ? json_integer(status) : json_string(errors[code].code));
 	json_object_set_new(error, "request_id", json_string(r->id));
-	http_reply_json(r, status ? status : errors[code].status, json_pack("{s:o}", "error", error));
+	http_reply_json(r, status, json_pack("{s:o}", "error", error));
 }
 
 void http_reply_error(struct http_request *r, enum http_error code, const char *fmt, ...)

@@ -123,7 +123,8 @@ static bool framing_is_clear(struct http_request *r, const struct head *h)
 static void find_route(struct http_request *r, const char *method)
 {
 	const struct http_config *c = &r->server->config;
-	switch (router_find(c->routes, c->route_count, c->prefixes, method, r->path, &r->match)) {
+	const char *const *prefixes = c->prefixes ? c->prefixes(c->app) : NULL;
+	switch (router_find(c->routes, c->route_count, prefixes, method, r->path, &r->match)) {
 	case ROUTER_FOUND:
 		if (c->authorize && !r->match.route->open)
 			c->authorize(c->app, r);
@@ -181,6 +182,8 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 	r->at_once = !framing_is_clear(r, &head);
 	if (r->at_once)
 		return r;
+	if (s->config.greet)
+		s->config.greet(s->config.app, r);
 	find_route(r, method);
 	r->body_max =
 		r->match.route && r->match.route->body_max ? r->match.route->body_max : HTTP_BODY_DEFAULT;
@@ -386,6 +389,21 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
+}
+
+const struct http_route *http_route_of(const struct http_request *r)
+{
+	return r->match.route;
+}
+
+void http_use_numeric_codes(struct http_request *r)
+{
+	r->numeric = true;
+}
+
+bool http_has_numeric_codes(const struct http_request *r)
+{
+	return r->numeric;
 }
 
 bool http_from_unix(const struct http_request *r)

@@ -76,9 +76,15 @@ void rest_create_box(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
 	struct box_request q;
-	if (!box_request_read(&q, r))
+	const struct tenant *t = rest_tenant(rest, r);
+	if (!t || !box_request_read(&q, r))
 		return;
-	boxes_add(rest->config.boxes, &q.spec, on_created, r);
+	q.spec.prefix = t->prefix;
+	if (boxes_count(rest->config.boxes, t->prefix) >= t->max_boxes)
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
+				 t->max_boxes);
+	else
+		boxes_add(rest->config.boxes, &q.spec, on_created, r);
 	box_request_finish(&q);
 }
 
@@ -91,8 +97,11 @@ static void append(void *list, struct box *b)
 void rest_list_boxes(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
+	const struct tenant *t = rest_tenant(rest, r);
+	if (!t)
+		return;
 	json_t *list = json_array();
-	boxes_each(rest->config.boxes, append, list);
+	boxes_each(rest->config.boxes, t->prefix, append, list);
 	http_reply_json(r, 200, json_pack("{s:o, s:n}", "boxes", list, "next_page_token"));
 }
 

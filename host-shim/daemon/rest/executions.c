@@ -1,6 +1,8 @@
+#include <signal.h>
 #include <stdlib.h>
 
 #include "internal.h"
+#include "limits.h"
 
 static const char *status_name(enum execution_status s)
 {
@@ -53,6 +55,14 @@ void rest_exec(void *app, struct http_request *r)
 		return;
 	}
 	call->r = r;
+	struct box_info i;
+	box_get_info(b, &i);
+	if (i.executions >= LIMIT_EXECUTIONS) {
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u executions run in this box, and no more may",
+				 i.executions);
+		free(call);
+		return;
+	}
 	if (exec_request_read(&call->q, r))
 		box_exec(b, &call->q.spec, on_started, call);
 	else
@@ -100,9 +110,14 @@ void rest_signal(void *app, struct http_request *r)
 	if (!fields_has(&f, "signal"))
 		fields_fault(&f, "signal", "is missing");
 	int64_t signo = fields_int(&f, "signal", INT32_MIN, INT32_MAX, 0);
-	if (!rest_signal_allowed(signo))
+	/* Clients of the 2026-02 dialect have no other way to kill. */
+	bool kill = signo == SIGKILL && http_has_numeric_codes(r);
+	if (!kill && !rest_signal_allowed(signo))
 		fields_fault(&f, "signal", "must be %s; to kill, DELETE the execution", REST_SIGNALS);
-	if (rest_fields_ok(r, &f))
+	bool ok = rest_fields_ok(r, &f);
+	if (ok && kill)
+		execution_kill(x, rest_done, r);
+	else if (ok)
 		execution_signal(x, (int)signo, rest_done, r);
 	fields_finish(&f);
 }

@@ -9,6 +9,9 @@ struct rest {
 };
 
 /* rest.c */
+/* Whose things a request means; NULL after a 404: the prefix was removed meanwhile. Only while a handler is
+ * called. */
+const struct tenant *rest_tenant(struct rest *rest, struct http_request *r);
 /* The box or execution that the path names; NULL after a 404 or 410. */
 struct box *rest_box(struct rest *rest, struct http_request *r);
 struct execution *rest_execution(struct rest *rest, struct http_request *r);
@@ -61,6 +64,22 @@ bool rest_signal_allowed(int64_t signo);
 /* config.c */
 void rest_get_config(void *app, struct http_request *r);
 void rest_get_me(void *app, struct http_request *r);
+bool rest_is_reserved(const char *segment); /* the first of a path: no prefix begins with it */
+/* keys.c */
+void rest_create_key(void *app, struct http_request *r);
+void rest_list_keys(void *app, struct http_request *r);
+void rest_delete_key(void *app, struct http_request *r);
+void rest_create_client(void *app, struct http_request *r);
+void rest_list_clients(void *app, struct http_request *r);
+void rest_delete_client(void *app, struct http_request *r);
+/* A negative status of credentials.h */
+void rest_reply_credential_failure(struct http_request *r, int status);
+/* oauth.c */
+void rest_create_token(void *app, struct http_request *r);
+/* prefixes.c */
+void rest_list_prefixes(void *app, struct http_request *r);
+void rest_create_prefix(void *app, struct http_request *r);
+void rest_delete_prefix(void *app, struct http_request *r);
 /* boxes.c */
 void rest_create_box(void *app, struct http_request *r);
 void rest_list_boxes(void *app, struct http_request *r);

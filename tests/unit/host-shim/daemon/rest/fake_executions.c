@@ -239,6 +239,11 @@ void execution_signal(struct execution *x, int signo, execution_done_fn done, vo
 		done(arg, x->exited ? &f : NULL);
 }
 
+void execution_kill(struct execution *x, execution_done_fn done, void *arg)
+{
+	execution_signal(x, SIGKILL, done, arg);
+}
+
 void execution_discard(struct execution *x, execution_done_fn done, void *arg)
 {
 	if (!x->exited) {

@@ -27,6 +27,7 @@ static struct {
 	uv_async_t stop;
 	struct http_server *server;
 	struct rest *rest;
+	struct store *store;
 	struct auth *auth;
 	struct executions *executions;
 	struct boxes *boxes;
@@ -57,9 +58,15 @@ static int set_up(void **state)
 		return -1;
 	uv_loop_init(&t.loop);
 	uv_async_init(&t.loop, &t.stop, on_stop);
+	char db[96];
+	snprintf(db, sizeof db, "%s/db", t.folder);
+	if (store_open(&t.store, &t.loop, db, &e) < 0)
+		return -1;
 	executions_create(&t.executions, &(struct executions_config){.loop = &t.loop}, &e);
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
-	if (auth_create(&t.auth, &(struct auth_config){.state_dir = t.folder, .no_auth = true}, &e) < 0)
+	if (auth_create(&t.auth,
+			&(struct auth_config){.store = t.store, .state_dir = t.folder, .no_auth = true},
+			&e) < 0)
 		return -1;
 	rest_create(&t.rest,
 		    &(struct rest_config){
@@ -81,11 +88,18 @@ static int tear_down(void **state)
 	uv_async_send(&t.stop);
 	pthread_join(t.thread, NULL);
 	rest_destroy(t.rest);
+	store_close(t.store);
+	uv_run(&t.loop, UV_RUN_NOWAIT);
 	auth_destroy(t.auth);
 	boxes_destroy(t.boxes);
 	executions_destroy(t.executions);
 	snprintf(key, sizeof key, "%s/admin.key", t.folder);
 	unlink(key);
+	static const char *const files[] = {"db", "db-wal", "db-shm"};
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(key, sizeof key, "%s/%s", t.folder, files[i]);
+		unlink(key);
+	}
 	rmdir(t.folder);
 	return uv_loop_close(&t.loop);
 }
