@@ -14,6 +14,7 @@
 #include "http/http.h"
 #include "options.h"
 #include "proto/cleanup.h"
+#include "replay/replay.h"
 #include "rest/rest.h"
 #include "store/sql.h"
 #include "store/store.h"
@@ -30,6 +31,7 @@ struct daemon {
 	struct executions *executions;
 	struct boxes *boxes;
 	struct auth *auth;
+	struct replay *replay;
 	struct rest *rest;
 	struct http_server *http;
 	struct err failure; /* of what happens on the loop: set, and the loop stops */
@@ -197,8 +199,14 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = auth_create(&d->auth, &ac, e);
 	if (r < 0)
 		return r;
-	struct rest_config rc = {
-		.loop = &d->loop, .boxes = d->boxes, .executions = d->executions, .auth = d->auth};
+	r = replay_create(&d->replay, d->store, e);
+	if (r < 0)
+		return r;
+	struct rest_config rc = {.loop = &d->loop,
+				 .boxes = d->boxes,
+				 .executions = d->executions,
+				 .auth = d->auth,
+				 .replay = d->replay};
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
 		return r;
@@ -244,10 +252,12 @@ static int run(struct daemon *d, struct err *e)
 static void let_go(struct daemon *d)
 {
 	http_server_destroy(d->http);
+	replay_freeze(d->replay);
 	boxes_destroy(d->boxes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);
+	replay_destroy(d->replay);
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);

@@ -61,6 +61,9 @@ struct http_request {
 	size_t discarded; /* of a body that comes although the reply is there */
 	struct header headers[5];
 	unsigned header_count;
+	http_held_fn held_fn; /* the reply is told here first */
+	void *held_arg;
+	struct MHD_Response *held;
 	unsigned status;
 	struct MHD_Response *response;
 	/* Called when MHD is through with the request: for a WebSocket that never opened. */

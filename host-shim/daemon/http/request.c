@@ -236,6 +236,8 @@ static void release(struct http_request *r)
 	}
 	if (r->response)
 		MHD_destroy_response(r->response);
+	if (r->held)
+		MHD_destroy_response(r->held);
 	free(r->body);
 	free(r->path);
 	free(r);
@@ -274,7 +276,9 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char
 		r->begun = true;
 		r->holds++;
 		connection_expect(r->connection, DEADLINE_NONE);
-		r->match.route->handle(r->server->config.app, r);
+		const struct http_config *c = &r->server->config;
+		if (!c->admit || c->admit(c->app, r))
+			http_handle(r);
 	}
 	if (r->response)
 		return queue(r);
@@ -389,6 +393,16 @@ const uint8_t *http_body(const struct http_request *r, size_t *len)
 {
 	*len = r->body_len;
 	return r->body ? r->body : (const uint8_t *)"";
+}
+
+bool http_client_left(const struct http_request *r)
+{
+	return !r->mhd;
+}
+
+void http_handle(struct http_request *r)
+{
+	r->match.route->handle(r->server->config.app, r);
 }
 
 const struct http_route *http_route_of(const struct http_request *r)

@@ -8,6 +8,13 @@ struct rest {
 	struct rest_config config;
 };
 
+/* Flags of routes. */
+#define ROUTE_ONCE 1       /* an Idempotency-Key is heeded */
+#define ROUTE_REPEATABLE 2 /* and doing it twice is the same as doing it once */
+
+/* idempotency.c: for http_config.admit */
+bool rest_admit(void *app, struct http_request *r);
+
 /* rest.c */
 /* Whose things a request means; NULL after a 404: the prefix was removed meanwhile. Only while a handler is
  * called. */

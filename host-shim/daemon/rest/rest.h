@@ -5,6 +5,7 @@
 #include "host-shim/daemon/boxes/boxes.h"
 #include "host-shim/daemon/executions/executions.h"
 #include "host-shim/daemon/http/http.h"
+#include "host-shim/daemon/replay/replay.h"
 
 struct rest; /* the app of the HTTP server's routes */
 
@@ -13,6 +14,7 @@ struct rest_config {
 	struct boxes *boxes;
 	struct executions *executions;
 	struct auth *auth;
+	struct replay *replay;
 };
 int rest_create(struct rest **out, const struct rest_config *c, struct err *e);
 void rest_destroy(struct rest *rest); /* after http_server_destroy */

@@ -112,6 +112,18 @@ static const char *const steps[] = {
 	" error, boot_ms, vmm_pid, vmm_ticks, vmm_boot FROM boxes ORDER BY rowid;"
 	"DROP TABLE boxes;"
 	"ALTER TABLE boxes_with_prefix RENAME TO boxes;",
+
+	"CREATE TABLE replies (" /* the first ones to requests with an Idempotency-Key */
+	"	prefix TEXT NOT NULL,"
+	"	key TEXT NOT NULL,"
+	"	fingerprint BLOB NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	status INTEGER NOT NULL," /* 0: begun, no reply yet */
+	"	location TEXT NOT NULL,"
+	"	body BLOB NOT NULL,"
+	"	UNIQUE (prefix, key)"
+	");"
+	"CREATE INDEX replies_created ON replies (created_ms);",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))

@@ -29,6 +29,7 @@ static struct {
 	struct rest *rest;
 	struct store *store;
 	struct auth *auth;
+	struct replay *replay;
 	struct executions *executions;
 	struct boxes *boxes;
 	char folder[64];
@@ -68,9 +69,14 @@ static int set_up(void **state)
 			&(struct auth_config){.store = t.store, .state_dir = t.folder, .no_auth = true},
 			&e) < 0)
 		return -1;
+	if (replay_create(&t.replay, t.store, &e) < 0)
+		return -1;
 	rest_create(&t.rest,
-		    &(struct rest_config){
-			    .loop = &t.loop, .boxes = t.boxes, .executions = t.executions, .auth = t.auth},
+		    &(struct rest_config){.loop = &t.loop,
+					  .boxes = t.boxes,
+					  .executions = t.executions,
+					  .auth = t.auth,
+					  .replay = t.replay},
 		    &e);
 	struct http_config c = {
 		.loop = &t.loop, .head_timeout_ms = 300, .body_timeout_ms = 300, .idle_timeout_ms = 300};
@@ -90,6 +96,7 @@ static int tear_down(void **state)
 	rest_destroy(t.rest);
 	store_close(t.store);
 	uv_run(&t.loop, UV_RUN_NOWAIT);
+	replay_destroy(t.replay);
 	auth_destroy(t.auth);
 	boxes_destroy(t.boxes);
 	executions_destroy(t.executions);
