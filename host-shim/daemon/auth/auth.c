@@ -200,11 +200,9 @@ const struct tenant *auth_tenant(struct auth *a, struct http_request *r)
 
 static bool refuse_scope(struct http_request *r, unsigned wanted)
 {
-	json_t *names = scopes_list(wanted);
-	const char *name = json_string_value(json_array_get(names, 0));
+	const char *name = scopes_name(wanted);
 	http_reply_error(r, HTTP_PERMISSION_DENIED, "this needs %s%s",
 			 name ? "the scope " : "the admin key of this tenond", name ? name : "");
-	json_decref(names);
 	return false;
 }
 

@@ -56,6 +56,14 @@ unsigned scopes_of_words(const char *text)
 	return all;
 }
 
+const char *scopes_name(unsigned scopes)
+{
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (scopes & words[i].scopes)
+			return words[i].word;
+	return NULL;
+}
+
 json_t *scopes_list(unsigned scopes)
 {
 	json_t *list = json_array();

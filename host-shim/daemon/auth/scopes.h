@@ -25,5 +25,7 @@ enum scope {
 int scopes_of_word(const char *word, size_t len);
 /* The same of words with a space between each two; words that do not exist give nothing. */
 unsigned scopes_of_words(const char *words);
+/* A word that gives one of them; NULL: only the admin has it. */
+const char *scopes_name(unsigned scopes);
 /* Today's words for the scopes, as /me shows them. */
 json_t *scopes_list(unsigned scopes);

@@ -83,6 +83,7 @@ void boxes_unref(struct boxes *bs)
 	struct box *b;
 	while ((b = TAILQ_FIRST(&bs->list)))
 		box_destroy(b);
+	tally_clear(&bs->tallies);
 	struct boxes_config *c = &bs->config;
 	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel,
 				       c->initrd,    c->images_dir,  c->machine};
@@ -162,6 +163,7 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		return err_sys(e, "boxes", ENOMEM, "boxes");
 	bs->refs = 1;
 	TAILQ_INIT(&bs->list);
+	LIST_INIT(&bs->tallies);
 	struct loading loading = {.bs = bs};
 	int r = copy_config(&bs->config, c);
 	if (r < 0)
@@ -247,6 +249,16 @@ struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id_or_n
 	return named;
 }
 
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out)
+{
+	struct tally *t = tally_get(&bs->tallies, prefix);
+	const struct box *b;
+	*out = t ? t->counts : (struct boxes_metrics){0};
+	TAILQ_FOREACH (b, &bs->list, entry)
+		out->running +=
+			b->listed && b->told.status == BOX_RUNNING && strcmp(b->row.prefix, prefix) == 0;
+}
+
 unsigned boxes_count(const struct boxes *bs, const char *prefix)
 {
 	unsigned n = 0;
@@ -295,6 +307,9 @@ static void on_inserted(void *arg, int status, const struct err *e)
 		a->done(a->arg, NULL, &f);
 		box_destroy(b);
 	} else {
+		struct tally *t = tally_get(&bs->tallies, b->row.prefix);
+		if (t)
+			t->counts.created++;
 		b->listed = true;
 		a->done(a->arg, b, NULL);
 	}

@@ -53,7 +53,15 @@ struct box_info { /* valid until the next call on this box */
 	int pid;                    /* QEMU's, 0 if not running */
 	char error[BOX_ERROR_SIZE]; /* failed: why, with the end of the console */
 	uint64_t boot_ms;           /* start request → agent configured, of the latest start; 0 if none */
-	unsigned executions;        /* running ones */
+	uint64_t prepare_ms,
+		guest_boot_ms; /* of it: disk and accelerator; tenon-vmm and guest. 0 after adoption */
+	unsigned executions;   /* running ones */
+	uint64_t commands, exec_errors; /* since tenond started: asked for; not started */
+};
+
+/* Of one prefix, since tenond started. */
+struct boxes_metrics {
+	uint64_t created, failed, stopped, running, commands, errors;
 };
 
 struct boxes_config {
@@ -80,6 +88,7 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id_or_name);
 /* All boxes of a prefix, oldest first: calls fn for each. */
 void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg);
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out);
 /* How many there are, those included that are on their way into or out of the database. */
 unsigned boxes_count(const struct boxes *bs, const char *prefix);
 void box_get_info(struct box *b, struct box_info *out);

@@ -91,7 +91,10 @@ static char *read_labels(struct fields *f)
 	json_object_foreach (labels, key, value)
 		if (!json_is_string(value))
 			fields_fault(f, "labels", "must be an object of strings");
-	return labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+	char *text = labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+	if (text && strlen(text) > LIMIT_LABELS)
+		fields_fault(f, "labels", "must be at most %d bytes of JSON", LIMIT_LABELS);
+	return text;
 }
 
 static const char *const not_yet[] = {

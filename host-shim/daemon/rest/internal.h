@@ -87,6 +87,12 @@ void rest_create_token(void *app, struct http_request *r);
 void rest_list_prefixes(void *app, struct http_request *r);
 void rest_create_prefix(void *app, struct http_request *r);
 void rest_delete_prefix(void *app, struct http_request *r);
+/* metrics.c */
+void rest_get_metrics(void *app, struct http_request *r);
+void rest_get_box_metrics(void *app, struct http_request *r);
+void rest_get_health(void *app, struct http_request *r);
+/* rest.c: a route that clients know and this tenond does not do yet. Answered before the body is read. */
+void rest_not_built(void *app, struct http_request *r);
 /* boxes.c */
 void rest_create_box(void *app, struct http_request *r);
 void rest_list_boxes(void *app, struct http_request *r);

@@ -85,6 +85,50 @@ static const struct http_route routes[] = {
 	 .handle = rest_input,
 	 .body_max = INPUT_MAX,
 	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "GET", .path = "/healthz", .handle = rest_get_health, .open = true, .at_root = true},
+	{.method = "GET",
+	 .path = "/metrics",
+	 .handle = rest_get_metrics,
+	 .at_root = true,
+	 .scopes = SCOPE_BOX_READ | SCOPE_RUNTIME},
+	{.method = "GET",
+	 .path = "/boxes/{box}/metrics",
+	 .handle = rest_get_box_metrics,
+	 .scopes = SCOPE_BOX_READ | SCOPE_RUNTIME},
+	{.method = "POST", .path = "/images/pull", .handle = rest_not_built, .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "GET", .path = "/images", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "GET", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "HEAD", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "POST", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "GET", .path = "/volumes/{volume}", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "DELETE",
+	 .path = "/volumes/{volume}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_DELETE},
+	{.method = "POST", .path = "/boxes/import", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST", .path = "/boxes/{box}/export", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "POST", .path = "/boxes/{box}/clone", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/snapshots",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET",
+	 .path = "/boxes/{box}/snapshots",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "GET",
+	 .path = "/boxes/{box}/snapshots/{name}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/snapshots/{name}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_DELETE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/snapshots/{name}/restore",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_WRITE},
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 
@@ -118,7 +162,19 @@ static void greet(void *app, struct http_request *r)
 static bool authorize(void *app, struct http_request *r)
 {
 	const struct rest *rest = app;
-	return auth_allows(rest->config.auth, r);
+	if (!auth_allows(rest->config.auth, r))
+		return false;
+	if (http_route_of(r)->handle != rest_not_built)
+		return true;
+	rest_not_built(app, r);
+	return false;
+}
+
+void rest_not_built(void *app, struct http_request *r)
+{
+	const struct http_route *route = http_route_of(r);
+	(void)app;
+	http_reply_error(r, HTTP_UNSUPPORTED, "%s %s is not built yet", route->method, route->path);
 }
 
 void rest_serve(struct rest *rest, struct http_config *http)

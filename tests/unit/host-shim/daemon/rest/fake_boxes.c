@@ -176,3 +176,8 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 	b->info.status = BOX_RUNNING;
 	fake_execution_start(b->boxes->config.executions, b->id, spec, done, arg);
 }
+
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out)
+{
+	*out = (struct boxes_metrics){.created = boxes_count(bs, prefix)};
+}
