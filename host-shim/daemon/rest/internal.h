@@ -71,6 +71,7 @@ bool rest_signal_allowed(int64_t signo);
 /* config.c */
 void rest_get_config(void *app, struct http_request *r);
 void rest_get_me(void *app, struct http_request *r);
+const struct http_route *rest_routes(size_t *count);
 bool rest_is_reserved(const char *segment); /* the first of a path: no prefix begins with it */
 /* keys.c */
 void rest_create_key(void *app, struct http_request *r);
@@ -87,6 +88,8 @@ void rest_create_token(void *app, struct http_request *r);
 void rest_list_prefixes(void *app, struct http_request *r);
 void rest_create_prefix(void *app, struct http_request *r);
 void rest_delete_prefix(void *app, struct http_request *r);
+/* openapi.c */
+void rest_get_openapi(void *app, struct http_request *r);
 /* metrics.c */
 void rest_get_metrics(void *app, struct http_request *r);
 void rest_get_box_metrics(void *app, struct http_request *r);

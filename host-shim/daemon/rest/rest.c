@@ -85,6 +85,7 @@ static const struct http_route routes[] = {
 	 .handle = rest_input,
 	 .body_max = INPUT_MAX,
 	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "GET", .path = "/openapi.json", .handle = rest_get_openapi, .open = true, .at_root = true},
 	{.method = "GET", .path = "/healthz", .handle = rest_get_health, .open = true, .at_root = true},
 	{.method = "GET",
 	 .path = "/metrics",
@@ -186,6 +187,12 @@ void rest_serve(struct rest *rest, struct http_config *http)
 	http->greet = greet;
 	http->authorize = authorize;
 	http->admit = rest_admit;
+}
+
+const struct http_route *rest_routes(size_t *count)
+{
+	*count = ROUTES;
+	return routes;
 }
 
 bool rest_is_reserved(const char *segment)
