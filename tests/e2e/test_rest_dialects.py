@@ -2,6 +2,7 @@
 of the 2026-02 dialect from its token to the exit of a command."""
 
 import re
+import time
 
 import pytest
 
@@ -160,3 +161,14 @@ def test_the_old_dialect_from_token_to_exit(client, box):
     e = old.post(f"/boxes/{box}/executions/{x.id}/signal", json={"signal": 99}).json()["error"]
     assert (e["code"], e["type"]) == (400, "InvalidArgumentError")
     assert client.delete("/default/oauth/clients/old").status_code == 204
+
+
+def test_stop_with_a_time_of_zero_is_at_once(client):
+    b = client.create()["box_id"]
+    x = client.exec(b, "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    assert next(x.events()).bytes == b"ready\n"
+    began = time.monotonic()
+    r = client.post(f"/boxes/{b}/stop", json={"timeout_seconds": 0})
+    assert r.status_code == 200 and r.json()["status"] == "stopped"
+    assert time.monotonic() - began < 4.5
+    assert client.delete(f"/boxes/{b}").status_code == 204

@@ -221,7 +221,9 @@ void rest_stop_box(void *app, struct http_request *r)
 	struct fields f;
 	fields_parse(&f, body, len);
 	double seconds = fields_number(&f, "timeout_seconds", 0, 3600, DEFAULT_STOP_SECONDS);
+	/* 0 is at once, which boxes.h says with its least; its own 0 is a default. */
+	unsigned grace_ms = seconds < 0.001 ? 1 : (unsigned)(seconds * 1000);
 	if (rest_fields_ok(r, &f))
-		box_stop(b, (unsigned)(seconds * 1000), on_box, r);
+		box_stop(b, grace_ms, on_box, r);
 	fields_finish(&f);
 }
