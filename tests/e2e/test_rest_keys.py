@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from client import Client, error_of
+from client import Client, error_of, receive_all
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,21 @@ def test_a_key_passes_on_no_more_than_it_has(guarded):
 def test_bad_keys(guarded, body, status, field):
     r = guarded.admin.post("/api-keys", json=body)
     assert (r.status_code, error_of(r)["field"]) == (status, field)
+
+
+@pytest.mark.parametrize("path", ["/api-keys", "/boxes"])
+def test_a_key_that_is_revoked_while_it_speaks_gets_nothing(guarded, path):
+    k = make_key(guarded.admin, "leaving", "api_key:write", "write:boxes")
+    body = b'{"name":"late","permissions":["box:read"]}' if path == "/api-keys" else b'{"name":"late"}'
+    head = f"POST /v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {k['value']}\r\n"
+    with guarded.admin.connect() as s:
+        s.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body[:1])
+        # Another request that was sent later is answered: the head of the first has been read.
+        assert guarded.admin.get("/me").status_code == 200
+        assert guarded.admin.delete("/api-keys/leaving").status_code == 204
+        s.sendall(body[1:])
+        assert receive_all(s).split(b" ")[1] in (b"401", b"404")
+    assert "late" not in guarded.admin.get(path).text
 
 
 # ---- tokens --------------------------------------------------------------------------------------------

@@ -179,23 +179,30 @@ bool auth_principal(struct auth *a, struct http_request *r, struct principal *ou
 	const char *sent = bearer(r);
 	const struct credential *c =
 		sent && !http_from_unix(r) ? credentials_check(a->credentials, sent) : NULL;
-	*out = (struct principal){.id = "admin", .name = "tenon admin", .scopes = SCOPE_ALL};
+	bool known = c || http_from_unix(r) || a->no_auth || (sent && is_admin(a, sent));
 	if (c)
 		*out = (struct principal){.id = c->id,
 					  .name = c->name,
 					  .prefix = c->prefix,
 					  .scopes = c->scopes | SCOPE_ME,
 					  .expires_ms = c->expires_ms};
-	return c || http_from_unix(r) || a->no_auth || (sent && is_admin(a, sent));
+	else if (known)
+		*out = (struct principal){.id = "admin", .name = "tenon admin", .scopes = SCOPE_ALL};
+	else
+		*out = (struct principal){.id = "", .name = ""};
+	return known;
 }
 
 const struct tenant *auth_tenant(struct auth *a, struct http_request *r)
 {
-	struct principal p = {0};
+	struct principal p;
 	const char *prefix = http_prefix(r);
-	if (!prefix[0] && auth_principal(a, r, &p) && p.prefix)
-		prefix = p.prefix;
-	return tenants_find(a->tenants, prefix[0] ? prefix : TENANT_DEFAULT);
+	/* Asked again: a key may have been revoked, or be over, since the head of the request came. */
+	if (!auth_principal(a, r, &p))
+		return NULL;
+	if (!prefix[0])
+		prefix = p.prefix ? p.prefix : TENANT_DEFAULT;
+	return tenants_find(a->tenants, prefix);
 }
 
 static bool refuse_scope(struct http_request *r, unsigned wanted)
@@ -209,7 +216,8 @@ static bool refuse_scope(struct http_request *r, unsigned wanted)
 bool auth_allows(struct auth *a, struct http_request *r)
 {
 	struct principal p;
-	unsigned wanted = http_route_of(r)->scopes;
+	/* A route that names no scope is the admin's alone: to forget one must not open it. */
+	unsigned wanted = http_route_of(r)->scopes ? http_route_of(r)->scopes : SCOPE_ADMIN;
 	if (!auth_principal(a, r, &p)) {
 		bool sent = http_header(r, "Authorization");
 		http_set_header(r, "WWW-Authenticate", "Bearer");
@@ -229,5 +237,5 @@ bool auth_allows(struct auth *a, struct http_request *r)
 				 "the first segment after /v1 is neither a resource nor a known prefix");
 		return false;
 	}
-	return !wanted || (p.scopes & wanted) ? true : refuse_scope(r, wanted);
+	return (p.scopes & wanted) || refuse_scope(r, wanted);
 }

@@ -27,10 +27,11 @@ struct principal {
 	unsigned scopes;    /* of scopes.h */
 	int64_t expires_ms; /* 0: never */
 };
-/* Only while a handler is called, as the headers are gone later. False: nobody that we know. */
+/* Only while a handler is called, as the headers are gone later. False: nobody that we know, or know any
+ * more; out has no scope then. */
 bool auth_principal(struct auth *a, struct http_request *r, struct principal *out);
-/* The prefix that a request means: the URL's, else the caller's own, else the default. NULL: it was
- * removed after the request began. As auth_principal, only while a handler is called. */
+/* The prefix that a request means: the URL's, else the caller's own, else the default. NULL: it was removed,
+ * or the key was, after the request began. As auth_principal, only while a handler is called. */
 const struct tenant *auth_tenant(struct auth *a, struct http_request *r);
 
 /* For http_config.greet: tokens of /oauth/tokens belong to the dialect whose error codes are numbers. */

@@ -39,7 +39,6 @@ struct entry {
 struct credentials {
 	struct store *store;
 	TAILQ_HEAD(, entry) list; /* oldest first */
-	unsigned lasting, tokens;
 };
 
 static int64_t now_ms(void)
@@ -83,14 +82,12 @@ static struct entry *entry_create(struct credentials *cs, const struct credentia
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&cs->list, n, link);
-	*(c->kind == CREDENTIAL_TOKEN ? &cs->tokens : &cs->lasting) += 1;
 	return n;
 }
 
 static void entry_drop(struct credentials *cs, struct entry *n)
 {
 	TAILQ_REMOVE(&cs->list, n, link);
-	*(n->c.kind == CREDENTIAL_TOKEN ? &cs->tokens : &cs->lasting) -= 1;
 	entry_free(n);
 }
 
@@ -319,16 +316,33 @@ static void forget(struct credentials *cs, struct entry *n)
 	entry_drop(cs, n);
 }
 
-/* Those that are over go, and the oldest if there are still too many. */
-static void make_room(struct credentials *cs)
+/* Tokens that are over go, and the client's oldest if there are still too many of it. */
+static void make_room(struct credentials *cs, const char *client)
 {
-	struct entry *n, *next;
+	struct entry *n, *next, *oldest = NULL;
+	unsigned count = 0;
 	for (n = TAILQ_FIRST(&cs->list); n; n = next) {
 		next = TAILQ_NEXT(n, link);
-		if (n->listed && n->c.kind == CREDENTIAL_TOKEN &&
-		    (is_over(n) || cs->tokens >= CREDENTIALS_MAX))
+		if (!n->listed || n->c.kind != CREDENTIAL_TOKEN)
+			continue;
+		if (is_over(n)) {
 			forget(cs, n);
+		} else if (strcmp(n->parent, client) == 0) {
+			oldest = oldest ? oldest : n;
+			count++;
+		}
 	}
+	if (count >= CREDENTIALS_TOKENS_MAX)
+		forget(cs, oldest);
+}
+
+static unsigned count_lasting(const struct credentials *cs, const char *prefix)
+{
+	const struct entry *n;
+	unsigned count = 0;
+	TAILQ_FOREACH (n, &cs->list, link)
+		count += n->c.kind != CREDENTIAL_TOKEN && strcmp(n->c.prefix, prefix) == 0;
+	return count;
 }
 
 static int make_secret(char id[CREDENTIAL_ID_LEN + 1], char secret[SECRET_LEN + 1])
@@ -349,11 +363,11 @@ void credentials_add(struct credentials *cs, const struct credential_spec *spec,
 	char id[CREDENTIAL_ID_LEN + 1], secret[SECRET_LEN + 1];
 	bool token = spec->kind == CREDENTIAL_TOKEN;
 	if (token)
-		make_room(cs);
+		make_room(cs, spec->client->id);
 	int r = make_secret(id, secret);
 	if (r == 0 && !token && find_name(cs, spec->prefix, spec->kind, spec->name))
 		r = -EEXIST;
-	if (r == 0 && (token ? cs->tokens : cs->lasting) >= CREDENTIALS_MAX)
+	if (r == 0 && !token && count_lasting(cs, spec->prefix) >= CREDENTIALS_MAX)
 		r = -ENOSPC;
 	struct job *j = r == 0 ? job_create(cs, CHANGE_ADD, id) : NULL;
 	struct credential c = {.kind = spec->kind,

@@ -8,7 +8,8 @@
 
 #include "host-shim/daemon/store/store.h"
 
-#define CREDENTIALS_MAX 4096 /* keys and clients; as many tokens, of which the oldest make room */
+#define CREDENTIALS_MAX 1000       /* keys and clients of a prefix */
+#define CREDENTIALS_TOKENS_MAX 100 /* of a client; the oldest makes room */
 #define CREDENTIAL_ID_LEN 16
 #define CREDENTIAL_TEXT_MAX 128 /* of a secret as it is sent */
 

@@ -16,7 +16,8 @@ struct rest {
 bool rest_admit(void *app, struct http_request *r);
 
 /* rest.c */
-/* Whose things a request means; NULL after a 404: the prefix was removed meanwhile. Only while a handler is
+/* Whose things a request means; NULL after a 404: the prefix or the key was removed
+ * meanwhile. Only while a handler is
  * called. */
 const struct tenant *rest_tenant(struct rest *rest, struct http_request *r);
 /* The box or execution that the path names; NULL after a 404 or 410. */

@@ -206,7 +206,7 @@ const struct tenant *rest_tenant(struct rest *rest, struct http_request *r)
 {
 	const struct tenant *t = auth_tenant(rest->config.auth, r);
 	if (!t)
-		http_reply_error(r, HTTP_NOT_FOUND, "the prefix is not registered any more");
+		http_reply_error(r, HTTP_NOT_FOUND, "the prefix, or the key, was removed meanwhile");
 	return t;
 }
 

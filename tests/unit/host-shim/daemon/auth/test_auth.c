@@ -220,6 +220,26 @@ static void tokens_end_with_their_client(void **state)
 	assert_false(credentials_any(t.credentials, "default"));
 }
 
+static void a_client_has_so_many_tokens(void **state)
+{
+	(void)state;
+	assert_int_equal(add((struct credential_spec){.kind = CREDENTIAL_CLIENT, .name = "c", .words = ""}),
+			 0);
+	char first[CREDENTIAL_TEXT_MAX], id[32], secret[CREDENTIAL_TEXT_MAX];
+	strcpy(id, t.id);
+	strcpy(secret, t.secret);
+	for (int i = 0; i <= CREDENTIALS_TOKENS_MAX; i++) {
+		const struct credential *c = credentials_check_client(t.credentials, id, secret);
+		assert_int_equal(
+			add((struct credential_spec){.kind = CREDENTIAL_TOKEN, .words = "", .client = c}), 0);
+		if (i == 0)
+			strcpy(first, t.secret);
+		assert_int_equal(!credentials_check(t.credentials, first), i == CREDENTIALS_TOKENS_MAX);
+	}
+	assert_non_null(credentials_check(t.credentials, t.secret));
+	assert_int_equal(take_away(CREDENTIAL_CLIENT, "c"), 0);
+}
+
 static void prefixes_stay(void **state)
 {
 	(void)state;
@@ -258,6 +278,7 @@ int main(void)
 		cmocka_unit_test(no_secret_is_written),
 		cmocka_unit_test(what_is_over_is_refused),
 		cmocka_unit_test(tokens_end_with_their_client),
+		cmocka_unit_test(a_client_has_so_many_tokens),
 		cmocka_unit_test(prefixes_stay),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
