@@ -91,7 +91,7 @@ void rest_create_prefix(void *app, struct http_request *r);
 void rest_delete_prefix(void *app, struct http_request *r);
 /* openapi.c */
 void rest_get_openapi(void *app, struct http_request *r);
-/* metrics.c */
+/* runtime.c */
 void rest_get_metrics(void *app, struct http_request *r);
 void rest_get_box_metrics(void *app, struct http_request *r);
 void rest_get_health(void *app, struct http_request *r);
