@@ -11,7 +11,9 @@ run="gcc libc6-dev make protobuf-c-compiler
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils"
-test="libcmocka-dev libarchive-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket"
+test="libcmocka-dev libarchive-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+# tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
+command -v npm >/dev/null || test="$test nodejs npm"
 fuzz="clang libclang-rt-14-dev libarchive-dev"
 fmt="clang-format"
 

@@ -14,6 +14,7 @@
 #include "http/http.h"
 #include "options.h"
 #include "proto/cleanup.h"
+#include "replay/replay.h"
 #include "rest/rest.h"
 #include "store/sql.h"
 #include "store/store.h"
@@ -32,6 +33,7 @@ struct daemon {
 	struct boxes *boxes;
 	struct auth *auth;
 	struct tunnels *tunnels;
+	struct replay *replay;
 	struct rest *rest;
 	struct http_server *http;
 	struct err failure; /* of what happens on the loop: set, and the loop stops */
@@ -192,9 +194,14 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
-	struct auth_config ac = {
-		.state_dir = o->state_dir, .key_file = o->api_key_file, .no_auth = o->no_auth};
+	struct auth_config ac = {.store = d->store,
+				 .state_dir = o->state_dir,
+				 .key_file = o->api_key_file,
+				 .no_auth = o->no_auth};
 	r = auth_create(&d->auth, &ac, e);
+	if (r < 0)
+		return r;
+	r = replay_create(&d->replay, d->store, e);
 	if (r < 0)
 		return r;
 	r = tunnels_create(&d->tunnels, &d->loop, d->boxes, e);
@@ -204,6 +211,7 @@ static int create_parts(struct daemon *d, struct err *e)
 				 .boxes = d->boxes,
 				 .executions = d->executions,
 				 .auth = d->auth,
+				 .replay = d->replay,
 				 .tunnels = d->tunnels};
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
@@ -251,11 +259,13 @@ static void let_go(struct daemon *d)
 {
 	http_server_destroy(d->http);
 	tunnels_destroy(d->tunnels);
+	replay_freeze(d->replay);
 	boxes_destroy(d->boxes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
-	auth_destroy(d->auth);
 	store_close(d->store);
+	replay_destroy(d->replay);
+	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
 	/* What was closed is freed on the loop's next turns. */

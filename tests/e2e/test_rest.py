@@ -75,6 +75,7 @@ def test_create_get_delete_without_a_boot(client):
     "network",
     [
         "enabled",
+        "isolated",
         {"mode": "enabled"},
         {"mode": "enabled", "allow_net": []},
         {"outbound": {"mode": "enabled", "allow_net": []}, "inbound": {"mode": "enabled"}},

@@ -12,12 +12,15 @@
 #include <sys/stat.h>
 
 #include "proto/cleanup.h"
+#include "scopes.h"
 
 #define KEY_PREFIX "tenon_"
 #define KEY_MIN 16 /* characters of a key that somebody else made */
 
 struct auth {
 	bool no_auth;
+	struct tenants *tenants;
+	struct credentials *credentials;
 	uint8_t hash[SHA256_DIGEST_SIZE];
 };
 
@@ -76,11 +79,13 @@ static int read_key(struct auth *a, const char *path, struct err *e)
 
 int auth_create(struct auth **out, const struct auth_config *c, struct err *e)
 {
-	_cleanup_free_ struct auth *a = calloc(1, sizeof *a);
+	struct auth *a = calloc(1, sizeof *a);
 	_cleanup_free_ char *path = NULL;
 	if (!a || (c->key_file ? asprintf(&path, "%s", c->key_file)
-			       : asprintf(&path, "%s/admin.key", c->state_dir)) < 0)
+			       : asprintf(&path, "%s/admin.key", c->state_dir)) < 0) {
+		free(a);
 		return err_sys(e, "auth", ENOMEM, "no memory");
+	}
 	a->no_auth = c->no_auth;
 	int r = 0;
 	if (!c->key_file && access(path, F_OK) < 0)
@@ -88,13 +93,33 @@ int auth_create(struct auth **out, const struct auth_config *c, struct err *e)
 	if (r == 0)
 		r = read_key(a, path, e);
 	if (r == 0)
-		*out = steal_ptr(&a);
+		r = tenants_create(&a->tenants, c->store, e);
+	if (r == 0)
+		r = credentials_create(&a->credentials, c->store, e);
+	if (r == 0)
+		*out = a;
+	else
+		auth_destroy(a);
 	return r;
 }
 
 void auth_destroy(struct auth *a)
 {
+	if (!a)
+		return;
+	credentials_destroy(a->credentials);
+	tenants_destroy(a->tenants);
 	free(a);
+}
+
+struct tenants *auth_tenants(struct auth *a)
+{
+	return a->tenants;
+}
+
+struct credentials *auth_credentials(struct auth *a)
+{
+	return a->credentials;
 }
 
 /* ---- requests ---- */
@@ -126,28 +151,91 @@ static bool not_from_a_page(struct http_request *r)
 	return !origin || (authority && host && strcasecmp(authority + 3, host) == 0);
 }
 
-bool auth_allows(const struct auth *a, struct http_request *r)
+static const char *bearer(const struct http_request *r)
 {
-	if (http_from_unix(r))
-		return true;
-	if (a->no_auth) {
-		if (not_from_a_page(r))
-			return true;
+	const char *sent = http_header(r, "Authorization");
+	if (!sent || strncasecmp(sent, "Bearer ", 7) != 0)
+		return NULL;
+	return sent + 7 + strspn(sent + 7, " ");
+}
+
+void auth_greet(struct http_request *r)
+{
+	const char *sent = bearer(r);
+	if (sent && credentials_is_token(sent))
+		http_use_numeric_codes(r);
+}
+
+static bool is_admin(const struct auth *a, const char *sent)
+{
+	uint8_t sent_hash[SHA256_DIGEST_SIZE];
+	hash(sent, strlen(sent), sent_hash);
+	return memeql_sec(sent_hash, a->hash, sizeof a->hash);
+}
+
+/* Whoever sends a key of somebody is that one, also where none is needed. */
+bool auth_principal(struct auth *a, struct http_request *r, struct principal *out)
+{
+	const char *sent = bearer(r);
+	const struct credential *c =
+		sent && !http_from_unix(r) ? credentials_check(a->credentials, sent) : NULL;
+	bool known = c || http_from_unix(r) || a->no_auth || (sent && is_admin(a, sent));
+	if (c)
+		*out = (struct principal){.id = c->id,
+					  .name = c->name,
+					  .prefix = c->prefix,
+					  .scopes = c->scopes | SCOPE_ME,
+					  .expires_ms = c->expires_ms};
+	else if (known)
+		*out = (struct principal){.id = "admin", .name = "tenon admin", .scopes = SCOPE_ALL};
+	else
+		*out = (struct principal){.id = "", .name = ""};
+	return known;
+}
+
+const struct tenant *auth_tenant(struct auth *a, struct http_request *r)
+{
+	struct principal p;
+	const char *prefix = http_prefix(r);
+	/* Asked again: a key may have been revoked, or be over, since the head of the request came. */
+	if (!auth_principal(a, r, &p))
+		return NULL;
+	if (!prefix[0])
+		prefix = p.prefix ? p.prefix : TENANT_DEFAULT;
+	return tenants_find(a->tenants, prefix);
+}
+
+static bool refuse_scope(struct http_request *r, unsigned wanted)
+{
+	const char *name = scopes_name(wanted);
+	http_reply_error(r, HTTP_PERMISSION_DENIED, "this needs %s%s",
+			 name ? "the scope " : "the admin key of this tenond", name ? name : "");
+	return false;
+}
+
+bool auth_allows(struct auth *a, struct http_request *r)
+{
+	struct principal p;
+	/* A route that names no scope is the admin's alone: to forget one must not open it. */
+	unsigned wanted = http_route_of(r)->scopes ? http_route_of(r)->scopes : SCOPE_ADMIN;
+	if (!auth_principal(a, r, &p)) {
+		bool sent = http_header(r, "Authorization");
+		http_set_header(r, "WWW-Authenticate", "Bearer");
+		http_reply_error(r, HTTP_UNAUTHENTICATED,
+				 sent ? "the key is not valid" : "a key is needed: Authorization: Bearer");
+		return false;
+	}
+	if (a->no_auth && !http_from_unix(r) && !not_from_a_page(r)) {
 		http_reply_error(
 			r, HTTP_PERMISSION_DENIED,
 			"without a key only requests to a loopback name from no other origin are served");
 		return false;
 	}
-	const char *sent = http_header(r, "Authorization");
-	if (sent && strncasecmp(sent, "Bearer ", 7) == 0) {
-		uint8_t sent_hash[SHA256_DIGEST_SIZE];
-		sent += 7 + strspn(sent + 7, " ");
-		hash(sent, strlen(sent), sent_hash);
-		if (memeql_sec(sent_hash, a->hash, sizeof a->hash))
-			return true;
+	/* Another's prefix looks like one that is not there. */
+	if (p.prefix && http_prefix(r)[0] && strcmp(p.prefix, http_prefix(r)) != 0) {
+		http_reply_error(r, HTTP_NOT_FOUND,
+				 "the first segment after /v1 is neither a resource nor a known prefix");
+		return false;
 	}
-	http_set_header(r, "WWW-Authenticate", "Bearer");
-	http_reply_error(r, HTTP_UNAUTHENTICATED,
-			 sent ? "the key is not valid" : "a key is needed: Authorization: Bearer");
-	return false;
+	return (p.scopes & wanted) || refuse_scope(r, wanted);
 }

@@ -175,6 +175,9 @@ static void on_running(struct box *b)
 static void on_over(struct box *b)
 {
 	struct failure f;
+	struct tally *t = tally_get(&b->boxes->tallies, b->row.prefix);
+	if (t)
+		*(b->told.status == BOX_FAILED ? &t->counts.failed : &t->counts.stopped) += 1;
 	settle(b);
 	box_tell(b, WISH_ENDED, NULL);
 	if (b->doomed || (b->told.status == BOX_STOPPED && b->row.auto_remove)) {
@@ -196,13 +199,15 @@ static void enter(struct box *b, enum box_status status)
 	switch (status) {
 	case BOX_STARTING:
 		b->row.life.error[0] = b->why[0] = '\0';
-		b->row.life.boot_ms = 0;
+		b->row.life.boot_ms = b->prepare_ms = b->guest_boot_ms = 0;
 		b->asked_ns = uv_hrtime();
 		commit(b, begin_start);
 		break;
 	case BOX_RUNNING:
 		uv_timer_stop(&b->timer);
 		b->row.life.boot_ms = (uv_hrtime() - b->asked_ns) / 1000000;
+		b->prepare_ms = (b->spawned_ns - b->asked_ns) / 1000000;
+		b->guest_boot_ms = (uv_hrtime() - b->spawned_ns) / 1000000;
 		commit(b, on_running);
 		break;
 	case BOX_STOPPING:
@@ -440,6 +445,7 @@ static void continue_start(struct box *b)
 		give_up(b, "%s", e.msg);
 		return;
 	}
+	b->spawned_ns = uv_hrtime();
 	b->row.life.vmm = *vmm_identity(b->vmm);
 	commit(b, on_vmm_known);
 }
@@ -601,6 +607,7 @@ void box_get_info(struct box *b, struct box_info *out)
 	const struct box_row *r = &b->row;
 	*out = (struct box_info){
 		.id = r->id,
+		.prefix = r->prefix,
 		.name = r->name,
 		.image = r->image,
 		.labels_json = r->labels,
@@ -617,6 +624,10 @@ void box_get_info(struct box *b, struct box_info *out)
 		.updated_ms = b->told.updated_ms,
 		.pid = b->vmm && b->told.status == BOX_RUNNING ? vmm_qemu_pid(b->vmm) : 0,
 		.boot_ms = b->told.boot_ms,
+		.prepare_ms = b->prepare_ms,
+		.guest_boot_ms = b->guest_boot_ms,
+		.commands = b->commands,
+		.exec_errors = b->exec_errors,
 		.executions = b->session ? session_running(b->session) : 0,
 	};
 	snprintf(out->error, sizeof out->error, "%s", b->told.error);

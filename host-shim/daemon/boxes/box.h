@@ -9,6 +9,7 @@
 #include "disk.h"
 #include "doorbell.h"
 #include "state.h"
+#include "tally.h"
 #include "vmm.h"
 
 /* What somebody waits for. Settled by the first committed status that decides it. */
@@ -29,10 +30,13 @@ struct box {
 	bool listed;          /* its row is committed and not deleted */
 	bool doomed;          /* DELETE was accepted: it will not start again */
 	struct waiter_list waiters;
+	uint64_t commands, exec_errors;
+	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
 	char *state_dir, *run_dir;
 
 	/* While a VM is there, or is being made. */
 	uint64_t asked_ns; /* the start request, for boot_ms */
+	uint64_t spawned_ns;
 	uint64_t run_deadline_ms;
 	bool disk_pending, awaits_accel, configuring;
 	struct disk *disk;
@@ -51,6 +55,7 @@ TAILQ_HEAD(box_list, box);
 struct boxes {
 	struct boxes_config config; /* strings owned */
 	struct box_list list;
+	struct tally_list tallies;
 	struct accel *accel;
 	const char *accel_result; /* NULL: not known yet */
 	bool closing;

@@ -39,7 +39,7 @@ static void on_started_for_exec(void *arg, struct box *b, const struct failure *
 	pending_free(p);
 }
 
-void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
+static void run(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	struct failure f;
 	if (b->row.life.status == BOX_RUNNING && b->told.status == BOX_RUNNING && b->session) {
@@ -69,4 +69,47 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 		return;
 	}
 	box_start(b, on_started_for_exec, p);
+}
+
+/* ---- counted ---- */
+
+struct counted {
+	struct boxes *boxes;
+	char id[ULID_LENGTH + 1]; /* the box may be gone before its command has started */
+	execution_started_fn done;
+	void *arg;
+};
+
+static void on_counted(void *arg, struct execution *x, const struct failure *f)
+{
+	struct counted *c = arg;
+	struct box *b;
+	TAILQ_FOREACH (b, &c->boxes->list, entry) {
+		struct tally *t;
+		if (!f || strcmp(b->row.id, c->id) != 0)
+			continue;
+		b->exec_errors++;
+		if ((t = tally_get(&c->boxes->tallies, b->row.prefix)))
+			t->counts.errors++;
+	}
+	c->done(c->arg, x, f);
+	free(c);
+}
+
+void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
+{
+	struct tally *t = tally_get(&b->boxes->tallies, b->row.prefix);
+	struct counted *c = malloc(sizeof *c);
+	if (!t || !c) {
+		struct failure f;
+		free(c);
+		box_failure(&f, FAIL_EXHAUSTED, "no memory");
+		done(arg, NULL, &f);
+		return;
+	}
+	*c = (struct counted){.boxes = b->boxes, .done = done, .arg = arg};
+	strcpy(c->id, b->row.id);
+	t->counts.commands++;
+	b->commands++;
+	run(b, spec, on_counted, c);
 }

@@ -40,6 +40,7 @@ static char *copy(const char *s)
 int box_row_init(struct box_row *row, const struct box_spec *spec)
 {
 	*row = (struct box_row){
+		.prefix = strdup(spec->prefix),
 		.name = copy(spec->name),
 		.image = strdup(spec->image ? spec->image : BOX_IMAGE),
 		.working_dir = copy(spec->working_dir),
@@ -57,7 +58,7 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 	};
 	row->life.updated_ms = row->created_ms;
 	ulid_make(row->id);
-	bool whole = row->image && row->labels && row->env && (row->name || !spec->name) &&
+	bool whole = row->prefix && row->image && row->labels && row->env && (row->name || !spec->name) &&
 		     (row->working_dir || !spec->working_dir);
 	return whole ? 0 : -ENOMEM;
 }
@@ -65,6 +66,7 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 void box_row_finish(struct box_row *row)
 {
 	strings_free(row->env);
+	free(row->prefix);
 	free(row->name);
 	free(row->image);
 	free(row->working_dir);
@@ -134,14 +136,15 @@ static void bind_life(sqlite3_stmt *s, const struct box_life *life)
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
-			    "error, id, name, image,"
-			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
-			    "auto_resume, auto_stop,"
-			    " auto_delete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, ?)",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
+		"error, id, name, image,"
+		" working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
+		"auto_resume, auto_stop,"
+		" auto_delete, created_ms, prefix) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?, ?)",
+		&s, e);
 	if (r < 0)
 		return r;
 	char *env = env_to_json(row->env);
@@ -162,6 +165,7 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 	sqlite3_bind_int64(s, 19, row->auto_stop);
 	sqlite3_bind_int64(s, 20, row->auto_delete);
 	sqlite3_bind_int64(s, 21, row->created_ms);
+	sql_bind_text(s, 22, row->prefix);
 	return sql_step(db, s, e);
 }
 
@@ -193,6 +197,7 @@ int box_row_delete(sqlite3 *db, const char *id, struct err *e)
 static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 {
 	*row = (struct box_row){
+		.prefix = sql_dup_text(s, 21),
 		.name = sql_dup_text(s, 1),
 		.image = sql_dup_text(s, 2),
 		.working_dir = sql_dup_text(s, 3),
@@ -214,7 +219,7 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 	sql_copy_text(row->id, sizeof row->id, s, 0);
 	sql_copy_text(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
 	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
-	if (!row->image || !row->labels || !row->env)
+	if (!row->prefix || !row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)
 		return err_set(e, "database", EINVAL, "box %s has a status that this tenond does not know",
@@ -230,7 +235,7 @@ int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *
 			    "disk_size_gb, auto_remove,"
 			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
 			    "vmm_pid, vmm_ticks,"
-			    " vmm_boot, error FROM boxes ORDER BY created_ms, rowid",
+			    " vmm_boot, error, prefix FROM boxes ORDER BY created_ms, rowid",
 			    &s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
 		struct box_row row;

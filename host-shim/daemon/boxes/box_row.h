@@ -21,6 +21,7 @@ struct box_life {
 
 struct box_row { /* strings owned; NULL where absent */
 	char id[ULID_LENGTH + 1];
+	char *prefix; /* whose it is */
 	char *name, *image, *working_dir;
 	char *labels; /* a JSON object */
 	char **env;   /* NAME=value, NULL-terminated, never NULL itself */

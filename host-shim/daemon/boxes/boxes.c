@@ -83,6 +83,7 @@ void boxes_unref(struct boxes *bs)
 	struct box *b;
 	while ((b = TAILQ_FIRST(&bs->list)))
 		box_destroy(b);
+	tally_clear(&bs->tallies);
 	struct boxes_config *c = &bs->config;
 	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel,
 				       c->initrd,    c->images_dir,  c->machine};
@@ -162,6 +163,7 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		return err_sys(e, "boxes", ENOMEM, "boxes");
 	bs->refs = 1;
 	TAILQ_INIT(&bs->list);
+	LIST_INIT(&bs->tallies);
 	struct loading loading = {.bs = bs};
 	int r = copy_config(&bs->config, c);
 	if (r < 0)
@@ -233,11 +235,11 @@ void boxes_destroy(struct boxes *bs)
 
 /* ---- in and out ------------------------------------------------------------------------------------ */
 
-struct box *boxes_find(struct boxes *bs, const char *id_or_name)
+struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id_or_name)
 {
 	struct box *b, *named = NULL;
 	TAILQ_FOREACH (b, &bs->list, entry) {
-		if (!b->listed)
+		if (!b->listed || strcmp(b->row.prefix, prefix) != 0)
 			continue;
 		if (strcmp(b->row.id, id_or_name) == 0)
 			return b;
@@ -247,12 +249,40 @@ struct box *boxes_find(struct boxes *bs, const char *id_or_name)
 	return named;
 }
 
-void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg)
+struct box *boxes_find_id(struct boxes *bs, const char *id)
+{
+	struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		if (b->listed && strcmp(b->row.id, id) == 0)
+			return b;
+	return NULL;
+}
+
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out)
+{
+	struct tally *t = tally_get(&bs->tallies, prefix);
+	const struct box *b;
+	*out = t ? t->counts : (struct boxes_metrics){0};
+	TAILQ_FOREACH (b, &bs->list, entry)
+		out->running +=
+			b->listed && b->told.status == BOX_RUNNING && strcmp(b->row.prefix, prefix) == 0;
+}
+
+unsigned boxes_count(const struct boxes *bs, const char *prefix)
+{
+	unsigned n = 0;
+	const struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry)
+		n += strcmp(b->row.prefix, prefix) == 0;
+	return n;
+}
+
+void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg)
 {
 	struct box *b, *next;
 	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
 		next = TAILQ_NEXT(b, entry);
-		if (b->listed)
+		if (b->listed && strcmp(b->row.prefix, prefix) == 0)
 			fn(arg, b);
 	}
 }
@@ -286,6 +316,9 @@ static void on_inserted(void *arg, int status, const struct err *e)
 		a->done(a->arg, NULL, &f);
 		box_destroy(b);
 	} else {
+		struct tally *t = tally_get(&bs->tallies, b->row.prefix);
+		if (t)
+			t->counts.created++;
 		b->listed = true;
 		a->done(a->arg, b, NULL);
 	}
@@ -293,11 +326,12 @@ static void on_inserted(void *arg, int status, const struct err *e)
 	boxes_unref(bs);
 }
 
-static bool is_taken(const struct boxes *bs, const char *name)
+static bool is_taken(const struct boxes *bs, const char *prefix, const char *name)
 {
 	const struct box *b;
 	TAILQ_FOREACH (b, &bs->list, entry)
-		if ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0)
+		if (strcmp(b->row.prefix, prefix) == 0 &&
+		    ((b->row.name && strcmp(b->row.name, name) == 0) || strcmp(b->row.id, name) == 0))
 			return true;
 	return false;
 }
@@ -311,7 +345,7 @@ static bool check_spec(const struct boxes *bs, const struct box_spec *spec, stru
 			    spec->image);
 	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
-	else if (spec->name && is_taken(bs, spec->name))
+	else if (spec->name && is_taken(bs, spec->prefix, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
 	else
 		return true;

@@ -28,9 +28,10 @@ enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_S
 /* What create says; strings borrowed, NULL or 0 where it says nothing. Types and ranges are rest/'s to check.
  */
 struct box_spec {
-	const char *name;  /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique among boxes */
-	const char *image; /* BOX_IMAGE, with ":latest" or without; others are FAIL_UNSUPPORTED */
-	unsigned cpus;     /* 1 to 255 */
+	const char *prefix; /* whose it is, never NULL */
+	const char *name;   /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique in its prefix */
+	const char *image;  /* BOX_IMAGE, with ":latest" or without; others are FAIL_UNSUPPORTED */
+	unsigned cpus;      /* 1 to 255 */
 	unsigned memory_mib;
 	unsigned disk_size_gb;
 	const char *const *env; /* NAME=value, NULL-terminated */
@@ -43,7 +44,7 @@ struct box_spec {
 #define BOX_ERROR_SIZE 576 /* a reason and 400 bytes of console */
 
 struct box_info { /* valid until the next call on this box */
-	const char *id, *name, *image, *labels_json, *working_dir;
+	const char *id, *prefix, *name, *image, *labels_json, *working_dir;
 	enum box_status status;
 	unsigned cpus, memory_mib, disk_size_gb;
 	int64_t auto_stop, auto_delete;
@@ -52,7 +53,15 @@ struct box_info { /* valid until the next call on this box */
 	int pid;                    /* QEMU's, 0 if not running */
 	char error[BOX_ERROR_SIZE]; /* failed: why, with the end of the console */
 	uint64_t boot_ms;           /* start request → agent configured, of the latest start; 0 if none */
-	unsigned executions;        /* running ones */
+	uint64_t prepare_ms,
+		guest_boot_ms; /* of it: disk and accelerator; tenon-vmm and guest. 0 after adoption */
+	unsigned executions;   /* running ones */
+	uint64_t commands, exec_errors; /* since tenond started: asked for; not started */
+};
+
+/* Of one prefix, since tenond started. */
+struct boxes_metrics {
+	uint64_t created, failed, stopped, running, commands, errors;
 };
 
 struct boxes_config {
@@ -76,9 +85,14 @@ void boxes_destroy(struct boxes *bs);
 typedef void (*box_done_fn)(void *arg, struct box *b,
 			    const struct failure *f); /* exactly one of b, f… except delete: b NULL */
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg);
-struct box *boxes_find(struct boxes *bs, const char *id_or_name);
-/* All boxes, oldest first: calls fn for each. */
-void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg);
+struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id_or_name);
+/* By its id alone, whosever it is: for those who were given the id when they might. */
+struct box *boxes_find_id(struct boxes *bs, const char *id);
+/* All boxes of a prefix, oldest first: calls fn for each. */
+void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg);
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out);
+/* How many there are, those included that are on their way into or out of the database. */
+unsigned boxes_count(const struct boxes *bs, const char *prefix);
 void box_get_info(struct box *b, struct box_info *out);
 /* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail. */
 void box_start(struct box *b, box_done_fn done, void *arg);

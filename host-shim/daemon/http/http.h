@@ -39,6 +39,9 @@ struct http_route {
 	/* handle runs as soon as the head is there. The body goes to its sink (http_receive) as it arrives
 	 * and may be of any length; without one it is thrown away. */
 	bool streams;
+	bool at_root;    /* served without /v1 in front, too */
+	unsigned scopes; /* for `authorize`: what it asks of the caller */
+	unsigned flags;  /* for `admit` */
 };
 #define HTTP_BODY_DEFAULT (1u << 20)
 
@@ -47,12 +50,18 @@ struct http_config {
 	uv_loop_t *loop;
 	const struct http_route *routes; /* outlive the server, like all of this */
 	size_t route_count;
-	const char *const
-		*prefixes; /* registered tenants, NULL-terminated: "default", "eu/team-4"; may be NULL */
-	void *app;         /* handed to handlers and to authorize */
+	void *app; /* handed to handlers and to what follows */
+	/* The prefixes of now, NULL-terminated: "default", "eu/team-4". The strings outlive the server, the
+	 * list lives until the next call. NULL: there are none. */
+	const char *const *(*prefixes)(void *app);
+	/* Told of every request that is framed well, before its route is looked for. May be NULL. */
+	void (*greet)(void *app, struct http_request *r);
 	/* Asked for every request whose route is not `open`, before its body is read. true: go on. false: it
 	 * has replied. NULL: everybody may do everything. */
 	bool (*authorize)(void *app, struct http_request *r);
+	/* Asked when the body is there, too, before the handler. False: it has replied, or will, or will call
+	 * http_handle. May be NULL. */
+	bool (*admit)(void *app, struct http_request *r);
 	unsigned connection_limit; /* 0: 4096 */
 	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
 	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
@@ -85,6 +94,16 @@ const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+const struct http_route *http_route_of(const struct http_request *r); /* NULL before it was found */
+/* Whether nobody waits for the reply any more. */
+bool http_client_left(const struct http_request *r);
+/* Of method, path, query and body; the same for the same request. */
+void http_fingerprint(const struct http_request *r, uint8_t out[32]);
+/* Calls the route's handler, after `admit` has said false. */
+void http_handle(struct http_request *r);
+/* A member of an application/x-www-form-urlencoded body, decoded and NUL-terminated. -ENOENT if it is not
+ * there or there twice, -EINVAL if it is malformed, -E2BIG beyond cap - 1 bytes. */
+int http_form_value(const uint8_t *body, size_t len, const char *name, char *out, size_t cap);
 
 /* fn runs if the request is over before it was answered: the client left, as far as that is seen, or the
  * server ends. What serves it may be given up, but it is still to be answered, into the void. */
@@ -128,11 +147,21 @@ enum http_error {
 	HTTP_INTERNAL,
 	HTTP_TIMEOUT,
 };
+/* Errors of this request carry their status as code, as before 2026-05, not a name. */
+void http_use_numeric_codes(struct http_request *r);
+bool http_has_numeric_codes(const struct http_request *r);
 /* A header of the reply to come. Value is checked: no control characters reach the wire. */
 void http_set_header(struct http_request *r, const char *name, const char *value);
 /* Takes body (also when it fails). */
 void http_reply_json(struct http_request *r, unsigned status, json_t *body);
 void http_reply_empty(struct http_request *r, unsigned status);
+/* Text of a type; NULL: none, and no text. Copies. */
+void http_reply_text(struct http_request *r, unsigned status, const char *type, const char *text, size_t len);
+/* The reply that is made next, of whatever kind above or below but no stream, is told to fn and not sent
+ * before http_send_held. What is told is valid during the call; location is "" if there is none. */
+typedef void (*http_held_fn)(void *arg, unsigned status, const char *location, const char *body, size_t len);
+void http_hold_reply(struct http_request *r, http_held_fn fn, void *arg);
+void http_send_held(struct http_request *r);
 void http_reply_error(struct http_request *r, enum http_error code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The same with a status of its own (0: the code's) and more members in the error object (taken; may be

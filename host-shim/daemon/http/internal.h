@@ -51,6 +51,7 @@ struct http_request {
 	bool at_once; /* the reply does not wait for the body */
 	bool streams; /* the reply has no end of its own */
 	bool queued;
+	bool numeric; /* error codes are numbers */
 	char id[129];
 	char *path; /* cut up by the router */
 	struct router_match match;
@@ -63,6 +64,9 @@ struct http_request {
 	bool body_ended;
 	struct header headers[8];
 	unsigned header_count;
+	http_held_fn held_fn; /* the reply is told here first */
+	void *held_arg;
+	struct MHD_Response *held;
 	unsigned status;
 	struct MHD_Response *response;
 	/* Called when MHD is through with the request: for a WebSocket that never opened. */

@@ -44,36 +44,62 @@ void http_set_header(struct http_request *r, const char *name, const char *value
 			*p = '?';
 }
 
-static void answer_text(struct http_request *r, unsigned status, char *text)
+void http_hold_reply(struct http_request *r, http_held_fn fn, void *arg)
 {
-	struct MHD_Response *response =
-		text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
-	if (!response) {
-		/* Out of memory: an empty 500 is what can still be said. */
-		free(text);
-		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-		if (!response)
-			abort();
-		status = 500;
-	} else {
-		MHD_add_response_header(response, "Content-Type", "application/json");
-	}
-	request_answer(r, status, response);
+	r->held_fn = fn;
+	r->held_arg = arg;
 }
 
+void http_send_held(struct http_request *r)
+{
+	struct MHD_Response *response = r->held;
+	r->held = NULL;
+	request_answer(r, r->status, response);
+}
+
+/* Takes text, which may be NULL with len 0. */
+static void answer_text(struct http_request *r, unsigned status, const char *type, char *text, size_t len)
+{
+	http_held_fn held = r->held_fn;
+	const char *location = "";
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		len, text, text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	if (!response)
+		abort();
+	if (type)
+		MHD_add_response_header(response, "Content-Type", type);
+	if (!held) {
+		request_answer(r, status, response);
+		return;
+	}
+	for (unsigned i = 0; i < r->header_count; i++)
+		if (strcmp(r->headers[i].name, "Location") == 0)
+			location = r->headers[i].value;
+	r->held_fn = NULL;
+	r->held = response;
+	r->status = status;
+	held(r->held_arg, status, location, text ? text : "", len);
+}
+
+/* Out of memory, an empty 500 is what can still be said. */
 void http_reply_json(struct http_request *r, unsigned status, json_t *body)
 {
 	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	json_decref(body);
-	answer_text(r, status, text);
+	answer_text(r, text ? status : 500, text ? "application/json" : NULL, text, text ? strlen(text) : 0);
+}
+
+void http_reply_text(struct http_request *r, unsigned status, const char *type, const char *text, size_t len)
+{
+	char *copy = len ? malloc(len) : NULL;
+	if (copy)
+		memcpy(copy, text, len);
+	answer_text(r, copy || !len ? status : 500, copy ? type : NULL, copy, copy ? len : 0);
 }
 
 void http_reply_empty(struct http_request *r, unsigned status)
 {
-	struct MHD_Response *response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	if (!response)
-		abort();
-	request_answer(r, status, response);
+	answer_text(r, status, NULL, NULL, 0);
 }
 
 /* Cuts at the last whole code point: a message may end inside one, and jansson refuses broken UTF-8. */
@@ -92,11 +118,17 @@ static void reply_error(struct http_request *r, unsigned status, enum http_error
 	char message[1024];
 	vsnprintf(message, sizeof message, fmt, ap);
 	json_t *error = more ? more : json_object();
+	const char *type = errors[code].type;
+	if (!status)
+		status = errors[code].status;
+	if (r->numeric && code == HTTP_UNAUTHENTICATED)
+		type = "UnauthorizedError"; /* its name in that dialect */
 	json_object_set_new(error, "message", message_json(message));
-	json_object_set_new(error, "type", json_string(errors[code].type));
-	json_object_set_new(error, "code", json_string(errors[code].code));
+	json_object_set_new(error, "type", json_string(type));
+	json_object_set_new(error, "code",
+			    r->numeric ? json_integer(status) : json_string(errors[code].code));
 	json_object_set_new(error, "request_id", json_string(r->id));
-	http_reply_json(r, status ? status : errors[code].status, json_pack("{s:o}", "error", error));
+	http_reply_json(r, status, json_pack("{s:o}", "error", error));
 }
 
 void http_reply_error(struct http_request *r, enum http_error code, const char *fmt, ...)

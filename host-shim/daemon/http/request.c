@@ -123,7 +123,8 @@ static bool framing_is_clear(struct http_request *r, const struct head *h)
 static void find_route(struct http_request *r, const char *method)
 {
 	const struct http_config *c = &r->server->config;
-	switch (router_find(c->routes, c->route_count, c->prefixes, method, r->path, &r->match)) {
+	const char *const *prefixes = c->prefixes ? c->prefixes(c->app) : NULL;
+	switch (router_find(c->routes, c->route_count, prefixes, method, r->path, &r->match)) {
 	case ROUTER_FOUND:
 		if (c->authorize && !r->match.route->open)
 			c->authorize(c->app, r);
@@ -156,7 +157,7 @@ static void call_handler(struct http_request *r)
 {
 	r->begun = true;
 	r->holds++;
-	r->match.route->handle(r->server->config.app, r);
+	http_handle(r);
 }
 
 static struct http_request *begin(struct http_server *s, struct MHD_Connection *mhd, const char *url,
@@ -188,6 +189,8 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 	r->at_once = !framing_is_clear(r, &head);
 	if (r->at_once)
 		return r;
+	if (s->config.greet)
+		s->config.greet(s->config.app, r);
 	find_route(r, method);
 	r->body_max =
 		r->match.route && r->match.route->body_max ? r->match.route->body_max : HTTP_BODY_DEFAULT;
@@ -255,6 +258,8 @@ static void release(struct http_request *r)
 	}
 	if (r->response)
 		MHD_destroy_response(r->response);
+	if (r->held)
+		MHD_destroy_response(r->held);
 	free(r->body);
 	free(r->path);
 	free(r);
@@ -298,8 +303,12 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char
 		connection_expect(r->connection, DEADLINE_NONE);
 		r->sink->end(r->sink_arg);
 	} else if (!r->response && !r->begun) {
+		r->begun = true;
+		r->holds++;
 		connection_expect(r->connection, DEADLINE_NONE);
-		call_handler(r);
+		const struct http_config *c = &r->server->config;
+		if (!c->admit || c->admit(c->app, r))
+			http_handle(r);
 	}
 	if (r->response)
 		return queue(r);
@@ -439,6 +448,31 @@ void http_on_gone(struct http_request *r, void (*fn)(void *arg), void *arg)
 {
 	r->gone = fn;
 	r->gone_arg = arg;
+}
+
+bool http_client_left(const struct http_request *r)
+{
+	return !r->mhd;
+}
+
+void http_handle(struct http_request *r)
+{
+	r->match.route->handle(r->server->config.app, r);
+}
+
+const struct http_route *http_route_of(const struct http_request *r)
+{
+	return r->match.route;
+}
+
+void http_use_numeric_codes(struct http_request *r)
+{
+	r->numeric = true;
+}
+
+bool http_has_numeric_codes(const struct http_request *r)
+{
+	return r->numeric;
 }
 
 bool http_from_unix(const struct http_request *r)

@@ -5,7 +5,7 @@
 
 /* Names that later routes will use: never a tenant, so that adding a route takes nobody's URL away. */
 static const char *const reserved[] = {
-	"boxes",   "config", "me",        "api-keys", "volumes", "images",
+	"boxes",   "config", "me",        "api-keys", "volumes", "images",     "v1",
 	"metrics", "oauth",  "snapshots", "healthz",  "exec",    "executions",
 };
 
@@ -80,7 +80,7 @@ static int prefix_covers(const char *prefix, char *const *segments, int count)
 	return n;
 }
 
-static bool is_reserved(const struct http_route *routes, size_t count, const char *segment)
+bool router_is_reserved(const struct http_route *routes, size_t count, const char *segment)
 {
 	for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
 		if (strcmp(reserved[i], segment) == 0)
@@ -131,11 +131,12 @@ enum router_result router_find(const struct http_route *routes, size_t count, co
 	int n = split(path, segments);
 	if (n < 0)
 		return ROUTER_BAD_PATH;
-	if (n < 2 || strcmp(segments[0], "v1") != 0)
+	bool rooted = n > 0 && strcmp(segments[0], "v1") != 0;
+	if (n < (rooted ? 1 : 2))
 		return ROUTER_NO_PATH;
-	char **rest = segments + 1;
-	n--;
-	if (!is_reserved(routes, count, rest[0])) {
+	char **rest = segments + !rooted;
+	n -= !rooted;
+	if (!rooted && !router_is_reserved(routes, count, rest[0])) {
 		int longest = 0;
 		for (const char *const *p = prefixes; p && *p; p++) {
 			int covered = prefix_covers(*p, rest, n);
@@ -150,7 +151,7 @@ enum router_result router_find(const struct http_route *routes, size_t count, co
 		n -= longest;
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (!path_fits(routes[i].path, rest, n, out))
+		if ((rooted && !routes[i].at_root) || !path_fits(routes[i].path, rest, n, out))
 			continue;
 		if (strcmp(routes[i].method, method) == 0) {
 			out->route = &routes[i];

@@ -26,5 +26,8 @@ enum router_result { ROUTER_FOUND, ROUTER_NO_PATH, ROUTER_NO_METHOD, ROUTER_NO_P
 enum router_result router_find(const struct http_route *routes, size_t count, const char *const *prefixes,
 			       const char *method, char *path, struct router_match *out);
 
+/* Whether a first segment is a route's, or kept for one: no prefix may begin with it. */
+bool router_is_reserved(const struct http_route *routes, size_t count, const char *segment);
+
 /* Percent-decodes s in place; -EINVAL on a malformed triple or %00, s unchanged. */
 int router_decode(char *s);

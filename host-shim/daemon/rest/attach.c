@@ -166,7 +166,7 @@ static void take_resize(struct attach *a, struct fields *f)
 
 static void take_signal(struct attach *a, struct fields *f)
 {
-	int signo = rest_read_signal(f, "sig");
+	int signo = rest_read_signal(f, "sig", NULL);
 	if (!signo)
 		return;
 	a->holds++;

@@ -29,11 +29,17 @@ static void read_direction(struct fields *network, const char *name, const char 
 	fields_close(network, &f);
 }
 
-/* In its three shapes: "enabled", {mode, allow_net} and {outbound: {mode, …}, inbound: {mode, …}}. The
- * published clients always send "enabled", so that is taken although a box has no network device yet. */
+/* In its shapes: "enabled" or, until 2026-03, "isolated"; {mode, allow_net}; {outbound: {mode, …}, inbound:
+ * …}. The published clients always send "enabled", so that is taken although a box has no network device yet.
+ */
 static void read_network(struct fields *f)
 {
-	if (json_is_string(json_object_get(f->object, "network"))) {
+	const char *word = json_string_value(json_object_get(f->object, "network"));
+	if (word && strcmp(word, "isolated") == 0) {
+		fields_any(f, "network");
+		return;
+	}
+	if (word) {
 		fields_choice(f, "network", "enabled", "disabled");
 		return;
 	}
@@ -91,7 +97,10 @@ static char *read_labels(struct fields *f)
 	json_object_foreach (labels, key, value)
 		if (!json_is_string(value))
 			fields_fault(f, "labels", "must be an object of strings");
-	return labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+	char *text = labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+	if (text && strlen(text) > LIMIT_LABELS)
+		fields_fault(f, "labels", "must be at most %d bytes of JSON", LIMIT_LABELS);
+	return text;
 }
 
 static const char *const not_yet[] = {

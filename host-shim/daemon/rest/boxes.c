@@ -76,24 +76,105 @@ void rest_create_box(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
 	struct box_request q;
-	if (!box_request_read(&q, r))
+	const struct tenant *t = rest_tenant(rest, r);
+	if (!t || !box_request_read(&q, r))
 		return;
-	boxes_add(rest->config.boxes, &q.spec, on_created, r);
+	q.spec.prefix = t->prefix;
+	if (boxes_count(rest->config.boxes, t->prefix) >= t->max_boxes)
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
+				 t->max_boxes);
+	else
+		boxes_add(rest->config.boxes, &q.spec, on_created, r);
 	box_request_finish(&q);
 }
 
-static void append(void *list, struct box *b)
+/* ---- the list ---- */
+
+struct listing {
+	const char *status; /* NULL: all */
+	const char *after;  /* the id that the last page ended with; "" at first */
+	struct box **boxes;
+	size_t count, room;
+};
+
+static void collect(void *arg, struct box *b)
 {
-	json_array_append_new(list, box_json(b));
+	struct listing *l = arg;
+	struct box_info i;
+	box_get_info(b, &i);
+	bool wanted =
+		strcmp(i.id, l->after) > 0 && (!l->status || strcmp(status_name(i.status), l->status) == 0);
+	if (wanted && l->count < l->room)
+		l->boxes[l->count++] = b;
 }
 
-/* Everything on page 1: the published clients ignore next_page_token. */
+/* By id, which is by age. */
+static int by_id(const void *a, const void *b)
+{
+	struct box_info x, y;
+	box_get_info(*(struct box *const *)a, &x);
+	box_get_info(*(struct box *const *)b, &y);
+	return strcmp(x.id, y.id);
+}
+
+static bool read_status(struct http_request *r, const char **out)
+{
+	static const char *const names[] = {"configured", "running", "stopping", "stopped",
+					    "paused",     "failed",  "unknown"};
+	*out = http_query(r, "status");
+	for (size_t i = 0; *out && i < sizeof names / sizeof *names; i++)
+		if (strcmp(*out, names[i]) == 0)
+			return true;
+	if (*out)
+		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "status"),
+				      "status must be a status of boxes, like running");
+	return !*out;
+}
+
+/* Without a pageSize everything is on page 1: the published clients ignore next_page_token. */
+static bool read_page(struct http_request *r, uint64_t *size, const char **after)
+{
+	const char *text = http_query(r, "pageSize");
+	*after = http_query(r, "pageToken");
+	*size = SIZE_MAX;
+	if (text && (!rest_parse_position(text, size) || *size < 1 || *size > 1000))
+		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageSize"),
+				      "pageSize must be between 1 and 1000");
+	else if (*after && (!**after || strspn(*after, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != strlen(*after)))
+		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageToken"),
+				      "pageToken must be a next_page_token of this list");
+	else
+		return true;
+	return false;
+}
+
 void rest_list_boxes(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
-	json_t *list = json_array();
-	boxes_each(rest->config.boxes, append, list);
-	http_reply_json(r, 200, json_pack("{s:o, s:n}", "boxes", list, "next_page_token"));
+	struct listing l = {0};
+	uint64_t size;
+	const struct tenant *t = rest_tenant(rest, r);
+	if (!t || !read_status(r, &l.status) || !read_page(r, &size, &l.after))
+		return;
+	if (!l.after)
+		l.after = "";
+	l.room = boxes_count(rest->config.boxes, t->prefix);
+	l.boxes = calloc(l.room + 1, sizeof(struct box *));
+	if (!l.boxes) {
+		http_reply_error(r, HTTP_INTERNAL, "no memory");
+		return;
+	}
+	boxes_each(rest->config.boxes, t->prefix, collect, &l);
+	qsort(l.boxes, l.count, sizeof(struct box *), by_id);
+	json_t *list = json_array(), *next = json_null();
+	for (size_t n = 0; n < l.count && n < size; n++) {
+		json_t *o = box_json(l.boxes[n]);
+		if (n + 1 == size && l.count > size)
+			next = json_incref(json_object_get(o, "box_id"));
+		json_array_append_new(list, o);
+	}
+	http_reply_json(r, 200, json_pack("{s:o, s:o}", "boxes", list, "next_page_token", next));
+	free(l.boxes);
 }
 
 void rest_get_box(void *app, struct http_request *r)
@@ -140,7 +221,9 @@ void rest_stop_box(void *app, struct http_request *r)
 	struct fields f;
 	fields_parse(&f, body, len);
 	double seconds = fields_number(&f, "timeout_seconds", 0, 3600, DEFAULT_STOP_SECONDS);
+	/* 0 is at once, which boxes.h says with its least; its own 0 is a default. */
+	unsigned grace_ms = seconds < 0.001 ? 1 : (unsigned)(seconds * 1000);
 	if (rest_fields_ok(r, &f))
-		box_stop(b, (unsigned)(seconds * 1000), on_box, r);
+		box_stop(b, grace_ms, on_box, r);
 	fields_finish(&f);
 }

@@ -29,7 +29,7 @@ static void on_wake(void *arg)
 	} while (item.kind == BULK_EVENT || (item.kind == BULK_ANSWER && !c->answer));
 	switch (item.kind) {
 	case BULK_ANSWER:
-		c->answer(c->r, item.bulk.answer);
+		c->answer(c->r, item.bulk.answer, c->object);
 		break;
 	case BULK_END:
 		http_reply_json(c->r, 200, json_incref(c->object));
@@ -67,14 +67,15 @@ static void start(struct http_request *r, struct box *b, const Tenon__BulkReques
 }
 
 void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
-		    rest_answer_fn answer)
+		    rest_answer_fn answer, json_t *object)
 {
-	start(r, b, req, &(struct bulk_call){.answer = answer, .start_box = start_box});
+	start(r, b, req, &(struct bulk_call){.answer = answer, .object = object, .start_box = start_box});
 }
 
-void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer)
+void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer, json_t *object)
 {
 	(void)answer;
+	(void)object;
 	http_reply_empty(r, 204);
 }
 

@@ -59,7 +59,7 @@ static ssize_t on_room(void *arg, struct http_stream *s, uint8_t *buf, size_t ma
 {
 	struct console *c = arg;
 	c->stream = s;
-	struct box *b = boxes_find(c->rest->config.boxes, c->box);
+	struct box *b = boxes_find_id(c->rest->config.boxes, c->box);
 	struct box_info info = {.status = BOX_STOPPED};
 	if (b)
 		box_get_info(b, &info);

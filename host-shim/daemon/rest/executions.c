@@ -1,6 +1,8 @@
+#include <signal.h>
 #include <stdlib.h>
 
 #include "internal.h"
+#include "limits.h"
 
 #define EXECUTIONS_DEFAULT 100
 #define EXECUTIONS_MAX 10000
@@ -62,6 +64,14 @@ void rest_exec(void *app, struct http_request *r)
 	}
 	call->r = r;
 	call->wait = wait;
+	struct box_info i;
+	box_get_info(b, &i);
+	if (i.executions >= LIMIT_EXECUTIONS) {
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u executions run in this box, and no more may",
+				 i.executions);
+		free(call);
+		return;
+	}
 	if (!exec_request_read(&call->q, r)) {
 		free(call);
 		return;
@@ -165,8 +175,13 @@ void rest_signal(void *app, struct http_request *r)
 	const uint8_t *body = http_body(r, &len);
 	struct fields f;
 	fields_parse(&f, body, len);
-	int signo = rest_read_signal(&f, "signal");
-	if (rest_fields_ok(r, &f))
+	bool killing = false;
+	/* Clients of the 2026-02 dialect have no other way to kill. */
+	int signo = rest_read_signal(&f, "signal", http_has_numeric_codes(r) ? &killing : NULL);
+	bool ok = rest_fields_ok(r, &f);
+	if (ok && killing)
+		execution_kill(x, rest_done, r);
+	else if (ok)
 		execution_signal(x, signo, rest_done, r);
 	fields_finish(&f);
 }

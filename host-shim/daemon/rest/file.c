@@ -153,8 +153,9 @@ static void ignore(void *arg)
 	(void)arg;
 }
 
-static void on_stat(struct http_request *r, const Tenon__BulkResponse *answer)
+static void on_stat(struct http_request *r, const Tenon__BulkResponse *answer, json_t *object)
 {
+	(void)object;
 	static const struct http_source no_body = {.fill = nothing, .closed = ignore};
 	if (answer->result_case != TENON__BULK_RESPONSE__RESULT_FILE || answer->file->size > INT64_MAX) {
 		http_reply_error(r, HTTP_INTERNAL, "the agent answered something else");
@@ -177,7 +178,7 @@ void rest_head_file(void *app, struct http_request *r)
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_STAT;
 	req.stat = &stat;
-	rest_bulk_call(r, b, &req, true, on_stat);
+	rest_bulk_call(r, b, &req, true, on_stat, NULL);
 }
 
 /* ---- PUT, DELETE ---- */
@@ -229,5 +230,5 @@ void rest_delete_file(void *app, struct http_request *r)
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_REMOVE;
 	req.remove = &remove;
-	rest_bulk_call(r, b, &req, true, rest_answer_empty);
+	rest_bulk_call(r, b, &req, true, rest_answer_empty, NULL);
 }

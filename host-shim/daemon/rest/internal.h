@@ -8,7 +8,18 @@ struct rest {
 	struct rest_config config;
 };
 
+/* Flags of routes. */
+#define ROUTE_ONCE 1       /* an Idempotency-Key is heeded */
+#define ROUTE_REPEATABLE 2 /* and doing it twice is the same as doing it once */
+
+/* idempotency.c: for http_config.admit */
+bool rest_admit(void *app, struct http_request *r);
+
 /* rest.c */
+/* Whose things a request means; NULL after a 404: the prefix or the key was removed
+ * meanwhile. Only while a handler is
+ * called. */
+const struct tenant *rest_tenant(struct rest *rest, struct http_request *r);
 /* The box or execution that the path names; NULL after a 404 or 410. */
 struct box *rest_box(struct rest *rest, struct http_request *r);
 struct execution *rest_execution(struct rest *rest, struct http_request *r);
@@ -81,12 +92,13 @@ bool rest_query_int(struct http_request *r, const char *name, uint64_t min, uint
 		    uint64_t *out);
 
 /* bulk_call.c: operations that answer, and that is all, or come as events */
-typedef void (*rest_answer_fn)(struct http_request *r, const Tenon__BulkResponse *answer);
-/* answer replies; failures are replied for it. start_box as in box_bulk. */
+typedef void (*rest_answer_fn)(struct http_request *r, const Tenon__BulkResponse *answer, json_t *object);
+/* answer replies, and is lent the object, which is taken and may be NULL; failures are replied for it.
+ * start_box as in box_bulk. */
 void rest_bulk_call(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
-		    rest_answer_fn answer);
+		    rest_answer_fn answer, json_t *object);
 /* 204 whatever the answer says. */
-void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer);
+void rest_answer_empty(struct http_request *r, const Tenon__BulkResponse *answer, json_t *object);
 /* Events become members of one object, which is replied at the end. */
 void rest_bulk_gather(struct http_request *r, struct box *b, const Tenon__BulkRequest *req, bool start_box,
 		      void (*add)(json_t *object, const Tenon__BulkEvent *event), json_t *object);
@@ -102,11 +114,35 @@ void rest_download(struct http_request *r, struct box *b, const Tenon__BulkReque
 #define REST_SIGNALS "1, 2, 3, 6, 10, 12, 15 or 28"
 /* A member that is a number, or a name as kill(1) has it, with SIG or without: one of the above. Else 0 and a
  * fault in f. */
-int rest_read_signal(struct fields *f, const char *name);
+int rest_read_signal(struct fields *f, const char *name, bool *kill);
 
 /* config.c */
 void rest_get_config(void *app, struct http_request *r);
 void rest_get_me(void *app, struct http_request *r);
+const struct http_route *rest_routes(size_t *count);
+bool rest_is_reserved(const char *segment); /* the first of a path: no prefix begins with it */
+/* keys.c */
+void rest_create_key(void *app, struct http_request *r);
+void rest_list_keys(void *app, struct http_request *r);
+void rest_delete_key(void *app, struct http_request *r);
+void rest_create_client(void *app, struct http_request *r);
+void rest_list_clients(void *app, struct http_request *r);
+void rest_delete_client(void *app, struct http_request *r);
+/* A negative status of credentials.h */
+void rest_reply_credential_failure(struct http_request *r, int status);
+/* oauth.c */
+void rest_create_token(void *app, struct http_request *r);
+/* prefixes.c */
+void rest_list_prefixes(void *app, struct http_request *r);
+void rest_create_prefix(void *app, struct http_request *r);
+void rest_delete_prefix(void *app, struct http_request *r);
+/* openapi.c */
+void rest_get_openapi(void *app, struct http_request *r);
+/* runtime.c */
+void rest_get_metrics(void *app, struct http_request *r);
+void rest_get_health(void *app, struct http_request *r);
+/* rest.c: a route that clients know and this tenond does not do yet. Answered before the body is read. */
+void rest_not_built(void *app, struct http_request *r);
 /* boxes.c */
 void rest_create_box(void *app, struct http_request *r);
 void rest_list_boxes(void *app, struct http_request *r);

@@ -146,21 +146,19 @@ static void put_boot(json_t *o, const Tenon__BootTimes *m)
 {
 	if (!m)
 		return;
-	json_t *boot = json_object();
+	json_t *boot = json_object_get(o, "boot_timing");
 	set(boot, "guest_init_ms", m->init_ns / 1000000);
 	set(boot, "guest_listening_ms", m->listening_ns / 1000000);
-	set(boot, "guest_boot_ms", m->configured_ns / 1000000);
-	json_object_set_new(o, "boot_timing", boot);
 }
 
-static void on_metrics(struct http_request *r, const Tenon__BulkResponse *answer)
+static void on_metrics(struct http_request *r, const Tenon__BulkResponse *answer, json_t *o)
 {
 	if (answer->result_case != TENON__BULK_RESPONSE__RESULT_METRICS) {
 		http_reply_error(r, HTTP_INTERNAL, "the agent answered something else");
 		return;
 	}
 	const Tenon__Metrics *m = answer->metrics;
-	json_t *o = json_object(), *pressure = json_object(), *load = json_array();
+	json_t *pressure = json_object(), *load = json_array();
 	put_cpu(o, m->cpu);
 	put_memory(o, m->memory);
 	put_networks(o, m);
@@ -180,7 +178,22 @@ static void on_metrics(struct http_request *r, const Tenon__BulkResponse *answer
 	put_filesystem(o, m->root);
 	put_executions(o, m);
 	set(o, "oom_kills", m->oom_kills);
-	http_reply_json(r, 200, o);
+	http_reply_json(r, 200, json_incref(o));
+}
+
+static json_t *ms_or_null(uint64_t ms)
+{
+	return ms ? json_integer((json_int_t)ms) : json_null();
+}
+
+/* What tenond knows by itself, of a box that does not run too. */
+static json_t *describe(const struct box_info *i)
+{
+	json_t *timing =
+		json_pack("{s:o, s:o, s:o}", "total_create_ms", ms_or_null(i->boot_ms), "box_config_ms",
+			  ms_or_null(i->prepare_ms), "guest_boot_ms", ms_or_null(i->guest_boot_ms));
+	return json_pack("{s:I, s:I, s:o}", "commands_executed_total", (json_int_t)i->commands,
+			 "exec_errors_total", (json_int_t)i->exec_errors, "boot_timing", timing);
 }
 
 void rest_box_metrics(void *app, struct http_request *r)
@@ -190,16 +203,16 @@ void rest_box_metrics(void *app, struct http_request *r)
 	if (!b)
 		return;
 	box_get_info(b, &info);
+	json_t *o = describe(&info);
 	if (info.status != BOX_RUNNING) {
-		http_reply_json(r, 200,
-				json_object()); /* every member is optional, and asking wakes no box */
+		http_reply_json(r, 200, o); /* every member is optional, and asking wakes no box */
 		return;
 	}
 	Tenon__GetMetrics get = TENON__GET_METRICS__INIT;
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_METRICS;
 	req.metrics = &get;
-	rest_bulk_call(r, b, &req, false, on_metrics);
+	rest_bulk_call(r, b, &req, false, on_metrics, o);
 }
 
 /* ---- GET …/processes ---- */

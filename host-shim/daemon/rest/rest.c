@@ -6,46 +6,180 @@
 #include <string.h>
 #include <time.h>
 
+#include "host-shim/daemon/auth/scopes.h"
+#include "host-shim/daemon/http/router.h"
 #include "internal.h"
 
 #define INPUT_MAX (4u << 20)
 
 static const struct http_route routes[] = {
 	{.method = "GET", .path = "/config", .handle = rest_get_config, .open = true},
-	{.method = "GET", .path = "/me", .handle = rest_get_me},
-	{.method = "POST", .path = "/boxes", .handle = rest_create_box},
-	{.method = "GET", .path = "/boxes", .handle = rest_list_boxes},
-	{.method = "GET", .path = "/boxes/{box}", .handle = rest_get_box},
-	{.method = "HEAD", .path = "/boxes/{box}", .handle = rest_head_box},
-	{.method = "DELETE", .path = "/boxes/{box}", .handle = rest_delete_box},
-	{.method = "POST", .path = "/boxes/{box}/start", .handle = rest_start_box},
-	{.method = "POST", .path = "/boxes/{box}/stop", .handle = rest_stop_box},
-	{.method = "POST", .path = "/boxes/{box}/exec", .handle = rest_exec},
-	{.method = "PUT", .path = "/boxes/{box}/files", .handle = rest_put_tar, .streams = true},
-	{.method = "GET", .path = "/boxes/{box}/files", .handle = rest_get_tar},
-	{.method = "GET", .path = "/boxes/{box}/files/content", .handle = rest_get_file},
-	{.method = "HEAD", .path = "/boxes/{box}/files/content", .handle = rest_head_file},
-	{.method = "PUT", .path = "/boxes/{box}/files/content", .handle = rest_put_file, .streams = true},
-	{.method = "DELETE", .path = "/boxes/{box}/files/content", .handle = rest_delete_file},
-	{.method = "GET", .path = "/boxes/{box}/files/list", .handle = rest_list_folder},
-	{.method = "GET", .path = "/boxes/{box}/files/watch", .handle = rest_watch_folder},
-	{.method = "POST", .path = "/boxes/{box}/network/tunnel", .handle = rest_tunnel},
-	{.method = "GET", .path = "/boxes/{box}/metrics", .handle = rest_box_metrics},
-	{.method = "GET", .path = "/boxes/{box}/processes", .handle = rest_list_processes},
-	{.method = "GET", .path = "/boxes/{box}/console", .handle = rest_console},
-	{.method = "GET", .path = "/boxes/{box}/executions", .handle = rest_list_executions},
-	{.method = "GET", .path = "/boxes/{box}/executions/{id}", .handle = rest_get_execution},
-	{.method = "DELETE", .path = "/boxes/{box}/executions/{id}", .handle = rest_delete_execution},
-	{.method = "POST", .path = "/boxes/{box}/executions/{id}/signal", .handle = rest_signal},
-	{.method = "POST", .path = "/boxes/{box}/executions/{id}/resize", .handle = rest_resize},
-	{.method = "GET", .path = "/boxes/{box}/executions/{id}/attach", .handle = rest_attach},
-	{.method = "GET", .path = "/boxes/{box}/executions/{id}/output", .handle = rest_output},
+	{.method = "GET", .path = "/me", .handle = rest_get_me, .scopes = SCOPE_ME},
+	{.method = "POST", .path = "/oauth/tokens", .handle = rest_create_token, .open = true},
+	{.method = "GET", .path = "/oauth/clients", .handle = rest_list_clients, .scopes = SCOPE_KEY_READ},
+	{.method = "POST", .path = "/oauth/clients", .handle = rest_create_client, .scopes = SCOPE_KEY_WRITE},
+	{.method = "DELETE",
+	 .path = "/oauth/clients/{name}",
+	 .handle = rest_delete_client,
+	 .scopes = SCOPE_KEY_DELETE},
+	{.method = "GET", .path = "/api-keys", .handle = rest_list_keys, .scopes = SCOPE_KEY_READ},
+	{.method = "POST", .path = "/api-keys", .handle = rest_create_key, .scopes = SCOPE_KEY_WRITE},
+	{.method = "DELETE",
+	 .path = "/api-keys/{name}",
+	 .handle = rest_delete_key,
+	 .scopes = SCOPE_KEY_DELETE},
+	{.method = "GET", .path = "/prefixes", .handle = rest_list_prefixes, .scopes = SCOPE_ADMIN},
+	{.method = "POST", .path = "/prefixes", .handle = rest_create_prefix, .scopes = SCOPE_ADMIN},
+	{.method = "DELETE", .path = "/prefixes/{name}", .handle = rest_delete_prefix, .scopes = SCOPE_ADMIN},
+	{.method = "POST",
+	 .path = "/boxes",
+	 .handle = rest_create_box,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE},
+	{.method = "GET", .path = "/boxes", .handle = rest_list_boxes, .scopes = SCOPE_BOX_READ},
+	{.method = "GET", .path = "/boxes/{box}", .handle = rest_get_box, .scopes = SCOPE_BOX_READ},
+	{.method = "HEAD", .path = "/boxes/{box}", .handle = rest_head_box, .scopes = SCOPE_BOX_READ},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}",
+	 .handle = rest_delete_box,
+	 .scopes = SCOPE_BOX_DELETE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/start",
+	 .handle = rest_start_box,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/stop",
+	 .handle = rest_stop_box,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/exec",
+	 .handle = rest_exec,
+	 .scopes = SCOPE_BOX_EXEC,
+	 .flags = ROUTE_ONCE},
+	{.method = "GET",
+	 .path = "/boxes/{box}/executions/{id}",
+	 .handle = rest_get_execution,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/executions/{id}",
+	 .handle = rest_delete_execution,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "POST",
+	 .path = "/boxes/{box}/executions/{id}/signal",
+	 .handle = rest_signal,
+	 .scopes = SCOPE_BOX_EXEC,
+	 .flags = ROUTE_ONCE},
+	{.method = "GET",
+	 .path = "/boxes/{box}/executions/{id}/attach",
+	 .handle = rest_attach,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "GET",
+	 .path = "/boxes/{box}/executions/{id}/output",
+	 .handle = rest_output,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "PUT",
+	 .path = "/boxes/{box}/files",
+	 .handle = rest_put_tar,
+	 .streams = true,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET", .path = "/boxes/{box}/files", .handle = rest_get_tar, .scopes = SCOPE_BOX_READ},
+	{.method = "GET",
+	 .path = "/boxes/{box}/files/content",
+	 .handle = rest_get_file,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "HEAD",
+	 .path = "/boxes/{box}/files/content",
+	 .handle = rest_head_file,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "PUT",
+	 .path = "/boxes/{box}/files/content",
+	 .handle = rest_put_file,
+	 .streams = true,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/files/content",
+	 .handle = rest_delete_file,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET",
+	 .path = "/boxes/{box}/files/list",
+	 .handle = rest_list_folder,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "GET",
+	 .path = "/boxes/{box}/files/watch",
+	 .handle = rest_watch_folder,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "POST",
+	 .path = "/boxes/{box}/network/tunnel",
+	 .handle = rest_tunnel,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "GET",
+	 .path = "/boxes/{box}/processes",
+	 .handle = rest_list_processes,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "GET", .path = "/boxes/{box}/console", .handle = rest_console, .scopes = SCOPE_BOX_READ},
+	{.method = "GET",
+	 .path = "/boxes/{box}/executions",
+	 .handle = rest_list_executions,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "POST",
+	 .path = "/boxes/{box}/executions/{id}/resize",
+	 .handle = rest_resize,
+	 .scopes = SCOPE_BOX_EXEC},
 	{.method = "POST",
 	 .path = "/boxes/{box}/executions/{id}/input",
 	 .handle = rest_input,
-	 .body_max = INPUT_MAX},
+	 .body_max = INPUT_MAX,
+	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "GET", .path = "/openapi.json", .handle = rest_get_openapi, .open = true, .at_root = true},
+	{.method = "GET", .path = "/healthz", .handle = rest_get_health, .open = true, .at_root = true},
+	{.method = "GET",
+	 .path = "/metrics",
+	 .handle = rest_get_metrics,
+	 .at_root = true,
+	 .scopes = SCOPE_BOX_READ | SCOPE_RUNTIME},
+	{.method = "GET",
+	 .path = "/boxes/{box}/metrics",
+	 .handle = rest_box_metrics,
+	 .scopes = SCOPE_BOX_READ | SCOPE_RUNTIME},
+	{.method = "POST", .path = "/images/pull", .handle = rest_not_built, .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "GET", .path = "/images", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "GET", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "HEAD", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
+	{.method = "POST", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "GET", .path = "/volumes/{volume}", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "DELETE",
+	 .path = "/volumes/{volume}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_DELETE},
+	{.method = "POST", .path = "/boxes/import", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST", .path = "/boxes/{box}/export", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "POST", .path = "/boxes/{box}/clone", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/snapshots",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "GET",
+	 .path = "/boxes/{box}/snapshots",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "GET",
+	 .path = "/boxes/{box}/snapshots/{name}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/snapshots/{name}",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_DELETE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/snapshots/{name}/restore",
+	 .handle = rest_not_built,
+	 .scopes = SCOPE_BOX_WRITE},
 };
-static const char *const prefixes[] = {"default", NULL};
+#define ROUTES (sizeof routes / sizeof *routes)
 
 int rest_create(struct rest **out, const struct rest_config *c, struct err *e)
 {
@@ -62,26 +196,74 @@ void rest_destroy(struct rest *rest)
 	free(rest);
 }
 
+static const char *const *prefixes(void *app)
+{
+	const struct rest *rest = app;
+	return tenants_prefixes(auth_tenants(rest->config.auth));
+}
+
+static void greet(void *app, struct http_request *r)
+{
+	(void)app;
+	auth_greet(r);
+}
+
 static bool authorize(void *app, struct http_request *r)
 {
 	const struct rest *rest = app;
-	return auth_allows(rest->config.auth, r);
+	if (!auth_allows(rest->config.auth, r))
+		return false;
+	if (http_route_of(r)->handle != rest_not_built)
+		return true;
+	rest_not_built(app, r);
+	return false;
+}
+
+void rest_not_built(void *app, struct http_request *r)
+{
+	const struct http_route *route = http_route_of(r);
+	(void)app;
+	http_reply_error(r, HTTP_UNSUPPORTED, "%s %s is not built yet", route->method, route->path);
 }
 
 void rest_serve(struct rest *rest, struct http_config *http)
 {
 	http->routes = routes;
-	http->route_count = sizeof routes / sizeof *routes;
+	http->route_count = ROUTES;
 	http->prefixes = prefixes;
 	http->app = rest;
+	http->greet = greet;
 	http->authorize = authorize;
+	http->admit = rest_admit;
+}
+
+const struct http_route *rest_routes(size_t *count)
+{
+	*count = ROUTES;
+	return routes;
+}
+
+bool rest_is_reserved(const char *segment)
+{
+	return router_is_reserved(routes, ROUTES, segment);
 }
 
 /* ---- what the handlers share ---- */
 
+const struct tenant *rest_tenant(struct rest *rest, struct http_request *r)
+{
+	const struct tenant *t = auth_tenant(rest->config.auth, r);
+	if (!t)
+		http_reply_error(r, HTTP_NOT_FOUND, "the prefix, or the key, was removed meanwhile");
+	return t;
+}
+
 struct box *rest_box(struct rest *rest, struct http_request *r)
 {
-	struct box *b = boxes_find(rest->config.boxes, http_param(r, "box"));
+	const struct tenant *t = rest_tenant(rest, r);
+	if (!t)
+		return NULL;
+	struct box *b = boxes_find(rest->config.boxes, t->prefix, http_param(r, "box"));
 	if (!b)
 		http_reply_error(r, HTTP_NOT_FOUND, "no box %.128s", http_param(r, "box"));
 	return b;

@@ -5,6 +5,7 @@
 #include "host-shim/daemon/boxes/boxes.h"
 #include "host-shim/daemon/executions/executions.h"
 #include "host-shim/daemon/http/http.h"
+#include "host-shim/daemon/replay/replay.h"
 
 struct rest; /* the app of the HTTP server's routes */
 
@@ -14,6 +15,7 @@ struct rest_config {
 	struct executions *executions;
 	struct auth *auth;
 	struct tunnels *tunnels;
+	struct replay *replay;
 };
 int rest_create(struct rest **out, const struct rest_config *c, struct err *e);
 void rest_destroy(struct rest *rest); /* after http_server_destroy */

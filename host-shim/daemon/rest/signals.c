@@ -13,7 +13,7 @@ static const struct {
 	{"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"WINCH", SIGWINCH},
 };
 
-int rest_read_signal(struct fields *f, const char *name)
+int rest_read_signal(struct fields *f, const char *name, bool *kill)
 {
 	json_t *v = fields_any(f, name);
 	const char *text = json_string_value(v);
@@ -21,6 +21,8 @@ int rest_read_signal(struct fields *f, const char *name)
 		fields_fault(f, name, "is missing");
 		return 0;
 	}
+	if (kill && (*kill = json_is_integer(v) && json_integer_value(v) == SIGKILL))
+		return SIGKILL;
 	if (text && strncasecmp(text, "SIG", 3) == 0)
 		text += 3;
 	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)

@@ -57,6 +57,73 @@ static const char *const steps[] = {
 	"	reaped_ms INTEGER NOT NULL"
 	") WITHOUT ROWID;"
 	"CREATE INDEX executions_box ON executions (box_id);",
+
+	/* Prefixes: a box belongs to one, and its name is unique there only. */
+	"CREATE TABLE prefixes ("
+	"	prefix TEXT PRIMARY KEY,"
+	"	max_boxes INTEGER NOT NULL,"
+	"	created_ms INTEGER NOT NULL"
+	") WITHOUT ROWID;"
+
+	"CREATE TABLE credentials ("
+	"	id TEXT PRIMARY KEY," /* 16 hex digits, part of what the client sends */
+	"	kind TEXT NOT NULL,"  /* auth/credentials.c names them */
+	"	prefix TEXT NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	scopes TEXT NOT NULL," /* as they were asked for, a space between each two */
+	"	hash BLOB NOT NULL,"   /* SHA-256 of the secret */
+	"	parent TEXT NOT NULL," /* of a token: its client */
+	"	token_seconds INTEGER NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	expires_ms INTEGER NOT NULL," /* 0: never */
+	"	used_ms INTEGER NOT NULL,"
+	"	UNIQUE (prefix, kind, name)"
+	") WITHOUT ROWID;"
+
+	"CREATE TABLE boxes_with_prefix ("
+	"	id TEXT PRIMARY KEY,"
+	"	prefix TEXT NOT NULL,"
+	"	name TEXT,"
+	"	image TEXT NOT NULL,"
+	"	cpus INTEGER NOT NULL,"
+	"	memory_mib INTEGER NOT NULL,"
+	"	disk_size_gb INTEGER NOT NULL,"
+	"	env TEXT NOT NULL,"
+	"	labels TEXT NOT NULL,"
+	"	working_dir TEXT,"
+	"	auto_remove INTEGER NOT NULL,"
+	"	auto_stop INTEGER NOT NULL,"
+	"	auto_delete INTEGER NOT NULL,"
+	"	auto_resume INTEGER NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	updated_ms INTEGER NOT NULL,"
+	"	status TEXT NOT NULL,"
+	"	error TEXT NOT NULL,"
+	"	boot_ms INTEGER NOT NULL,"
+	"	vmm_pid INTEGER NOT NULL,"
+	"	vmm_ticks INTEGER NOT NULL,"
+	"	vmm_boot TEXT NOT NULL,"
+	"	UNIQUE (prefix, name)"
+	");"
+	"INSERT INTO boxes_with_prefix SELECT id, 'default', name, image, cpus, memory_mib, disk_size_gb, "
+	"env,"
+	" labels, working_dir, auto_remove, auto_stop, auto_delete, auto_resume, created_ms, updated_ms, "
+	"status,"
+	" error, boot_ms, vmm_pid, vmm_ticks, vmm_boot FROM boxes ORDER BY rowid;"
+	"DROP TABLE boxes;"
+	"ALTER TABLE boxes_with_prefix RENAME TO boxes;",
+
+	"CREATE TABLE replies (" /* the first ones to requests with an Idempotency-Key */
+	"	prefix TEXT NOT NULL,"
+	"	key TEXT NOT NULL,"
+	"	fingerprint BLOB NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	status INTEGER NOT NULL," /* 0: begun, no reply yet */
+	"	location TEXT NOT NULL,"
+	"	body BLOB NOT NULL,"
+	"	UNIQUE (prefix, key)"
+	");"
+	"CREATE INDEX replies_created ON replies (created_ms);",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))

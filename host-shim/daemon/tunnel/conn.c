@@ -223,7 +223,7 @@ static void on_wake(void *arg)
 
 static void begin(struct tunnel_conn *c, size_t early)
 {
-	struct box *b = boxes_find(c->tunnels->boxes, c->box_id);
+	struct box *b = boxes_find_id(c->tunnels->boxes, c->box_id);
 	if (!b) {
 		conn_refuse(c, "404 Not Found", "the box is gone");
 		return;

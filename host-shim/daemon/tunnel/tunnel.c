@@ -31,7 +31,7 @@ static void on_accept(uv_poll_t *p, int status, int events)
 	(void)events;
 	struct tunnel *t = p->data;
 	struct tunnels *ts = t->tunnels;
-	if (!boxes_find(ts->boxes, t->box_id)) {
+	if (!boxes_find_id(ts->boxes, t->box_id)) {
 		tunnel_close(t);
 		return;
 	}
@@ -63,7 +63,7 @@ static void sweep(struct tunnels *ts)
 	struct tunnel *t, *next;
 	for (t = LIST_FIRST(&ts->list); t; t = next) {
 		next = LIST_NEXT(t, entry);
-		if (!boxes_find(ts->boxes, t->box_id))
+		if (!boxes_find_id(ts->boxes, t->box_id))
 			tunnel_close(t);
 	}
 }

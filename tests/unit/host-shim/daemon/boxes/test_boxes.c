@@ -292,7 +292,8 @@ static int teardown(void **state)
 static void add(struct bench *x, const char *name)
 {
 	static const char *const env[] = {"LANG=C", NULL};
-	struct box_spec spec = {.name = name, .env = env, .auto_resume = true, .working_dir = "/srv"};
+	struct box_spec spec = {
+		.prefix = "p", .name = name, .env = env, .auto_resume = true, .working_dir = "/srv"};
 	boxes_add(x->boxes, &spec, on_done, x);
 	wait_done(x, 1);
 }
@@ -373,17 +374,30 @@ static void create_and_find(void **state)
 	assert_string_equal(i.image, "tenon/base");
 	assert_string_equal(i.labels_json, "{}");
 	assert_int_equal(i.memory_mib, 256);
-	assert_ptr_equal(boxes_find(x->boxes, "first"), x->box);
-	assert_ptr_equal(boxes_find(x->boxes, i.id), x->box);
-	assert_null(boxes_find(x->boxes, "second"));
+	assert_ptr_equal(boxes_find(x->boxes, "p", "first"), x->box);
+	assert_ptr_equal(boxes_find(x->boxes, "p", i.id), x->box);
+	assert_null(boxes_find(x->boxes, "p", "second"));
 
-	struct box_spec taken = {.name = "first"}, foreign = {.image = "alpine"}, small = {.memory_mib = 16};
+	struct box *first = x->box;
+	assert_null(boxes_find(x->boxes, "q", "first"));
+	assert_null(boxes_find(x->boxes, "q", i.id));
+	assert_int_equal(boxes_count(x->boxes, "p"), 1);
+	assert_int_equal(boxes_count(x->boxes, "q"), 0);
+
+	struct box_spec taken = {.prefix = "p", .name = "first"},
+			foreign = {.prefix = "p", .image = "alpine"},
+			small = {.prefix = "p", .memory_mib = 16}, same = {.prefix = "q", .name = "first"};
 	boxes_add(x->boxes, &taken, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_EXISTS);
 	boxes_add(x->boxes, &foreign, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_UNSUPPORTED);
 	boxes_add(x->boxes, &small, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_INVALID);
+	/* A name is another's in another prefix. */
+	boxes_add(x->boxes, &same, on_done, x);
+	wait_done(x, 4);
+	assert_ptr_equal(boxes_find(x->boxes, "q", "first"), x->box);
+	assert_ptr_equal(boxes_find(x->boxes, "p", "first"), first);
 }
 
 static void life(void **state)
@@ -420,7 +434,7 @@ static void life(void **state)
 	wait_done(x, 1);
 	assert_int_equal(x->failed, 0);
 	assert_int_equal(fake.forgotten, 1);
-	assert_null(boxes_find(x->boxes, "life"));
+	assert_null(boxes_find(x->boxes, "p", "life"));
 	assert_nothing_runs(x);
 	snprintf(x->path, sizeof x->path, "%s/boxes", x->dir);
 	assert_int_equal(entries(x->path), 0);
@@ -490,7 +504,7 @@ static void starts_that_fail(void **state)
 		fake.refuse = ways[i].refuse;
 		x->deadline_ms = ways[i].silent ? 300 : 10000;
 		open_all(x);
-		x->box = boxes_find(x->boxes, id);
+		x->box = boxes_find(x->boxes, "p", id);
 		assert_non_null(x->box);
 		failing_start(x, ways[i].words);
 	}
@@ -605,7 +619,7 @@ static void reopen(struct bench *x)
 	snprintf(id, sizeof id, "%s", info(x).id);
 	close_all(x);
 	open_all(x);
-	x->box = boxes_find(x->boxes, id);
+	x->box = boxes_find(x->boxes, "p", id);
 	assert_non_null(x->box);
 }
 
@@ -653,7 +667,7 @@ static void finds_the_end_of_what_ran(void **state)
 		fake.silent = true;
 		open_all(x);
 		fake.silent = false;
-		x->box = boxes_find(x->boxes, id);
+		x->box = boxes_find(x->boxes, "p", id);
 		assert_int_equal(info(x).status, ways[i].then);
 		/* Its executions were told by a session made for that. */
 		assert_int_equal(fake.sessions, sessions + 1);
@@ -724,7 +738,8 @@ static void rows_survive(void **state)
 {
 	struct bench *x = *state;
 	static const char *const env[] = {"A=\xff\xc3\x80 \"q\"\\", "EMPTY=", NULL};
-	struct box_spec spec = {.name = "all",
+	struct box_spec spec = {.prefix = "p",
+				.name = "all",
 				.cpus = 2,
 				.memory_mib = 333,
 				.disk_size_gb = 7,

@@ -16,7 +16,7 @@ static void nothing(void *app, struct http_request *r)
 }
 
 static const struct http_route routes[] = {
-	{.method = "GET", .path = "/config", .handle = nothing},
+	{.method = "GET", .path = "/config", .handle = nothing, .at_root = true},
 	{.method = "GET", .path = "/boxes", .handle = nothing},
 	{.method = "POST", .path = "/boxes", .handle = nothing},
 	{.method = "GET", .path = "/boxes/{box}", .handle = nothing},
@@ -91,6 +91,16 @@ static void takes_the_longest_registered_prefix(void **state)
 	assert_int_equal(find("GET", "/v1/defaul/boxes"), ROUTER_NO_PREFIX);
 }
 
+static void serves_marked_routes_at_the_root(void **state)
+{
+	(void)state;
+	assert_int_equal(find("GET", "/config"), ROUTER_FOUND);
+	assert_ptr_equal(match.route, &routes[0]);
+	assert_int_equal(find("GET", "/boxes"), ROUTER_NO_PATH);
+	assert_int_equal(find("GET", "/default/config"), ROUTER_NO_PATH);
+	assert_int_equal(find("GET", "/v1/v1/config"), ROUTER_NO_PATH);
+}
+
 /* A route that comes later must not be somebody's prefix today. */
 static void reserves_resource_names(void **state)
 {
@@ -133,6 +143,7 @@ int main(void)
 		cmocka_unit_test(names_the_methods_of_a_path),
 		cmocka_unit_test(does_not_find_the_rest),
 		cmocka_unit_test(takes_the_longest_registered_prefix),
+		cmocka_unit_test(serves_marked_routes_at_the_root),
 		cmocka_unit_test(reserves_resource_names),
 		cmocka_unit_test(decodes_segments_after_splitting),
 		cmocka_unit_test(a_failed_decoding_changes_nothing),

@@ -11,7 +11,7 @@ struct box {
 	struct box *next;
 	struct boxes *boxes;
 	char id[33];
-	char *name, *image, *labels, *cwd;
+	char *prefix, *name, *image, *labels, *cwd;
 	struct box_info info;
 };
 
@@ -31,6 +31,7 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 
 static void box_free(struct box *b)
 {
+	free(b->prefix);
 	free(b->name);
 	free(b->image);
 	free(b->labels);
@@ -54,10 +55,20 @@ static void refuse(struct failure *f, enum failure_kind kind, const char *messag
 	snprintf(f->message, sizeof f->message, "%s", message);
 }
 
-struct box *boxes_find(struct boxes *bs, const char *id)
+struct box *boxes_find_id(struct boxes *bs, const char *id)
 {
 	for (struct box *b = bs->first; b; b = b->next)
-		if (strcmp(b->id, id) == 0 || (b->name && strcmp(b->name, id) == 0))
+		if (strcmp(b->id, id) == 0)
+			return b;
+	return NULL;
+}
+
+struct box *boxes_find(struct boxes *bs, const char *prefix, const char *id)
+{
+	for (struct box *b = bs->first; b; b = b->next)
+		if (strcmp(b->prefix, prefix) != 0)
+			continue;
+		else if (strcmp(b->id, id) == 0 || (b->name && strcmp(b->name, id) == 0))
 			return b;
 	return NULL;
 }
@@ -70,7 +81,7 @@ static char *copy(const char *s)
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg)
 {
 	struct failure f;
-	if (spec->name && boxes_find(bs, spec->name)) {
+	if (spec->name && boxes_find(bs, spec->prefix, spec->name)) {
 		refuse(&f, FAIL_EXISTS, "a box of that name exists");
 		done(arg, NULL, &f);
 		return;
@@ -82,12 +93,14 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	}
 	struct box *b = calloc(1, sizeof *b);
 	snprintf(b->id, sizeof b->id, "fakebox%u", ++bs->made);
+	b->prefix = copy(spec->prefix);
 	b->name = copy(spec->name);
 	b->image = copy(spec->image);
 	b->labels = copy(spec->labels_json);
 	b->cwd = copy(spec->working_dir);
 	b->info = (struct box_info){
 		.id = b->id,
+		.prefix = b->prefix,
 		.name = b->name,
 		.image = b->image,
 		.labels_json = b->labels,
@@ -111,10 +124,24 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	done(arg, b, NULL);
 }
 
-void boxes_each(struct boxes *bs, void (*fn)(void *arg, struct box *b), void *arg)
+void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg)
 {
 	for (struct box *b = bs->first; b; b = b->next)
-		fn(arg, b);
+		if (strcmp(b->prefix, prefix) == 0)
+			fn(arg, b);
+}
+
+static void count(void *arg, struct box *b)
+{
+	(void)b;
+	++*(unsigned *)arg;
+}
+
+unsigned boxes_count(const struct boxes *bs, const char *prefix)
+{
+	unsigned n = 0;
+	boxes_each((struct boxes *)bs, prefix, count, &n);
+	return n;
 }
 
 void box_get_info(struct box *b, struct box_info *out)
@@ -369,4 +396,9 @@ int box_open_console(const struct box *b)
 	int fd = mkstemp(path);
 	unlink(path);
 	return dprintf(fd, "Linux version\n") > 0 ? fd : -1;
+}
+
+void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out)
+{
+	*out = (struct boxes_metrics){.created = boxes_count(bs, prefix)};
 }

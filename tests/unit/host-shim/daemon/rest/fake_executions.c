@@ -261,6 +261,11 @@ void execution_resize(struct execution *x, unsigned rows, unsigned cols, executi
 		done(arg, x->tty ? NULL : &f);
 }
 
+void execution_kill(struct execution *x, execution_done_fn done, void *arg)
+{
+	execution_signal(x, SIGKILL, done, arg);
+}
+
 void execution_discard(struct execution *x, execution_done_fn done, void *arg)
 {
 	if (!x->exited) {

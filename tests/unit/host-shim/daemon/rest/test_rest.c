@@ -30,7 +30,9 @@ static struct {
 	struct http_server *server;
 	struct rest *rest;
 	struct tunnels *tunnels;
+	struct store *store;
 	struct auth *auth;
+	struct replay *replay;
 	struct executions *executions;
 	struct boxes *boxes;
 	char folder[64];
@@ -61,9 +63,17 @@ static int set_up(void **state)
 		return -1;
 	uv_loop_init(&t.loop);
 	uv_async_init(&t.loop, &t.stop, on_stop);
+	char db[96];
+	snprintf(db, sizeof db, "%s/db", t.folder);
+	if (store_open(&t.store, &t.loop, db, &e) < 0)
+		return -1;
 	executions_create(&t.executions, &(struct executions_config){.loop = &t.loop}, &e);
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
-	if (auth_create(&t.auth, &(struct auth_config){.state_dir = t.folder, .no_auth = true}, &e) < 0)
+	if (auth_create(&t.auth,
+			&(struct auth_config){.store = t.store, .state_dir = t.folder, .no_auth = true},
+			&e) < 0)
+		return -1;
+	if (replay_create(&t.replay, t.store, &e) < 0)
 		return -1;
 	if (tunnels_create(&t.tunnels, &t.loop, t.boxes, &e) < 0)
 		return -1;
@@ -72,6 +82,7 @@ static int set_up(void **state)
 					  .boxes = t.boxes,
 					  .executions = t.executions,
 					  .auth = t.auth,
+					  .replay = t.replay,
 					  .tunnels = t.tunnels},
 		    &e);
 	struct http_config c = {
@@ -90,12 +101,20 @@ static int tear_down(void **state)
 	uv_async_send(&t.stop);
 	pthread_join(t.thread, NULL);
 	rest_destroy(t.rest);
+	store_close(t.store);
+	uv_run(&t.loop, UV_RUN_NOWAIT);
+	replay_destroy(t.replay);
 	auth_destroy(t.auth);
 	boxes_destroy(t.boxes);
 	executions_destroy(t.executions);
 	free(fake_file);
 	snprintf(key, sizeof key, "%s/admin.key", t.folder);
 	unlink(key);
+	static const char *const files[] = {"db", "db-wal", "db-shm"};
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(key, sizeof key, "%s/%s", t.folder, files[i]);
+		unlink(key);
+	}
 	rmdir(t.folder);
 	return uv_loop_close(&t.loop);
 }

@@ -1,0 +1,174 @@
+"""What the two dialects have beside boxes and commands: pages, filters, metrics, health, what is not built; and a client
+of the 2026-02 dialect from its token to the exit of a command."""
+
+import re
+import time
+
+import pytest
+
+from client import Client, Execution, error_of
+
+# ---- the list ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few(client):
+    assert client.post("/prefixes", json={"prefix": "pages"}).status_code == 204
+    made = [client.post("/pages/boxes", json={}).json()["box_id"] for _ in range(7)]
+    yield made
+    for b in made:
+        client.delete("/pages/boxes/" + b)
+
+
+def ids(r):
+    assert r.status_code == 200, r.text
+    return [b["box_id"] for b in r.json()["boxes"]]
+
+
+def test_everything_is_on_page_1_without_a_size(client, few):
+    r = client.get("/pages/boxes")
+    assert sorted(ids(r)) == sorted(few) and r.json()["next_page_token"] is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_pages_hold_each_box_once(client, few, size):
+    seen, token = [], ""
+    while token is not None:
+        r = client.get(f"/pages/boxes?pageSize={size}" + (f"&pageToken={token}" if token else ""))
+        assert 0 < len(ids(r)) <= size
+        seen += ids(r)
+        token = r.json()["next_page_token"]
+    assert seen == ids(client.get("/pages/boxes"))
+
+
+def test_a_page_goes_on_where_a_deleted_box_was(client, few):
+    extra = client.post("/pages/boxes", json={}).json()["box_id"]
+    token = client.get(f"/pages/boxes?pageSize={len(few)}").json()["next_page_token"]
+    assert token and client.delete(f"/pages/boxes/{extra}").status_code == 204
+    assert ids(client.get(f"/pages/boxes?pageSize=5&pageToken={token}")) in ([], few[-1:])
+
+
+def test_status_filter(client, few, box):
+    assert box in ids(client.get("/boxes?status=running")) and box not in ids(client.get("/boxes?status=stopped"))
+    assert sorted(ids(client.get("/pages/boxes?status=configured"))) == sorted(few)
+    assert ids(client.get("/pages/boxes?status=paused")) == []
+
+
+@pytest.mark.parametrize(
+    "query, field",
+    [("status=", "status"), ("status=up", "status"), ("pageSize=0", "pageSize"), ("pageSize=1001", "pageSize"), ("pageSize=x", "pageSize")]
+    + [("pageSize=1&pageToken=", "pageToken"), ("pageToken=../x", "pageToken")],
+)
+def test_bad_lists(client, query, field):
+    e = error_of(client.get("/boxes?" + query))
+    assert (e["code"], e["field"]) == ("invalid_argument", field)
+
+
+# ---- metrics and health --------------------------------------------------------------------------------
+
+
+def test_box_metrics(client, box):
+    before = client.get(f"/boxes/{box}/metrics").json()
+    client.run(box, "true")
+    assert client.post(f"/boxes/{box}/exec", json={"command": "/no/such"}).status_code == 422
+    after = client.get(f"/boxes/{box}/metrics").json()
+    assert after["commands_executed_total"] == before["commands_executed_total"] + 2
+    assert after["exec_errors_total"] == before["exec_errors_total"] + 1
+    timing = after["boot_timing"]
+    assert 0 < timing["guest_boot_ms"] <= timing["total_create_ms"]
+    assert client.get("/boxes/nobody/metrics").status_code == 404
+
+
+def test_runtime_metrics(client, box):
+    before = client.get("/metrics").json()
+    assert all(type(v) is int for v in before.values()) and before["num_running_boxes"] >= 1
+    client.run(box, "true")
+    b = client.create()["box_id"]
+    after = client.get("/metrics").json()
+    assert client.delete("/boxes/" + b).status_code == 204
+    assert after["boxes_created_total"] == before["boxes_created_total"] + 1
+    assert after["total_commands_executed"] == before["total_commands_executed"] + 1
+    assert client.get("/metrics").json()["boxes_created_total"] == after["boxes_created_total"]
+
+
+def test_prometheus_text(client, daemon, box):
+    for url in (daemon.url + "/metrics", daemon.url + "/v1/metrics"):
+        r = client.http.get(url, headers={"Accept": "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"})
+        assert r.status_code == 200 and r.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        for line in r.text.splitlines():
+            assert re.fullmatch(r"# HELP tenon_\w+ .+|# TYPE tenon_\w+ (counter|gauge)|tenon_\w+ \d+", line)
+        assert "\ntenon_boxes_running " in r.text and r.text.endswith("\n")
+
+
+def test_health(client, daemon):
+    for url in (daemon.url + "/healthz", daemon.url + "/v1/healthz"):
+        assert client.http.get(url).json() == {"status": "ok"}
+
+
+# ---- what is not built ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("POST", "/images/pull"),
+        ("GET", "/images"),
+        ("GET", "/images/sha256:0"),
+        ("POST", "/volumes"),
+        ("GET", "/volumes"),
+        ("GET", "/volumes/v"),
+        ("DELETE", "/volumes/v"),
+        ("POST", "/boxes/import"),
+        ("POST", "/boxes/b/export"),
+        ("POST", "/boxes/b/clone"),
+        ("GET", "/boxes/b/snapshots"),
+        ("POST", "/boxes/b/snapshots"),
+        ("GET", "/boxes/b/snapshots/s"),
+        ("DELETE", "/boxes/b/snapshots/s"),
+        ("POST", "/boxes/b/snapshots/a%2Fb/restore"),
+    ],
+)
+def test_what_is_not_built_says_so(client, method, path):
+    r = client.call(method, path, data=b"x" * 5000 if method == "POST" else None)
+    e = error_of(r)
+    assert (r.status_code, e["code"]) == (400, "unsupported") and method in e["message"]
+    assert client.call("HEAD", "/images/x").status_code == 400
+
+
+# ---- 2026-02 -------------------------------------------------------------------------------------------
+
+
+def test_the_old_dialect_from_token_to_exit(client, box):
+    made = client.post("/default/oauth/clients", json={"name": "old", "scopes": ["boxes:read", "boxes:write", "boxes:exec"]}).json()
+    form = {"grant_type": "client_credentials", "client_id": made["client_id"], "client_secret": made["client_secret"]}
+    token = client.post("/oauth/tokens", data=form).json()
+    url = client.url.removesuffix("/v1")
+    old = Client(url, {"Authorization": "Bearer " + token["access_token"]})
+    old.url += "/default"
+    r = old.post(f"/boxes/{box}/exec", json={"command": "sh", "args": ["-c", "cat; echo end >&2; exit 3"]})
+    assert r.status_code == 201
+    x = Execution(old, box, r.json()["execution_id"])
+    assert r.headers["Location"] == f"/v1/default/boxes/{box}/executions/{x.id}"
+    assert x.write(b"one ").status_code == 204
+    assert x.write(b"two", close=True).status_code == 204
+    out, err, end = x.collect()
+    assert (out, err, end["exit_code"]) == (b"one two", b"end\n", 3) and type(end["duration_ms"]) is int
+    # Signal 9 is theirs alone.
+    x = Execution(old, box, old.post(f"/boxes/{box}/exec", json={"command": "sleep", "args": ["1000"]}).json()["execution_id"])
+    assert Execution(client, box, x.id).signal(9).status_code == 400
+    assert x.signal(9).status_code == 204
+    assert x.collect()[2]["exit_code"] == -9
+    e = old.post(f"/boxes/{box}/executions/{x.id}/signal", json={"signal": 99}).json()["error"]
+    assert (e["code"], e["type"]) == (400, "InvalidArgumentError")
+    assert client.delete("/default/oauth/clients/old").status_code == 204
+
+
+def test_stop_with_a_time_of_zero_is_at_once(client):
+    b = client.create()["box_id"]
+    x = client.exec(b, "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    assert next(x.events()).bytes == b"ready\n"
+    began = time.monotonic()
+    r = client.post(f"/boxes/{b}/stop", json={"timeout_seconds": 0})
+    assert r.status_code == 200 and r.json()["status"] == "stopped"
+    assert time.monotonic() - began < 4.5
+    assert client.delete(f"/boxes/{b}").status_code == 204

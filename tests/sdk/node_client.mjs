@@ -1,0 +1,80 @@
+// Every operation of the npm SDK that this tenond serves, in one run; prints what came back as JSON.
+// usage: node node_client.mjs FOLDER URL KEY PREFIX
+const [folder, url, key, pathPrefix] = process.argv.slice(2);
+const { JsBoxlite, BoxliteRestOptions, ApiKeyCredential } = await import(
+  `${folder}/node_modules/@boxlite-ai/boxlite/dist/index.js`
+);
+const got = {};
+const runtime = JsBoxlite.rest(new BoxliteRestOptions({ url, credential: new ApiKeyCredential(key), pathPrefix }));
+
+async function drain(stream) {
+  let text = "";
+  for (let piece; (piece = await stream.next()) !== null; ) text += piece;
+  return text;
+}
+
+// The streams are there from the start: each is taken before the end is waited for.
+async function run(box, command, args, env, options = {}) {
+  const x = await box.exec(command, args, env ?? null, false, null, options.timeout ?? null, options.cwd ?? null);
+  const [out, err] = await Promise.all([x.stdout(), x.stderr()]);
+  if (options.input !== undefined) {
+    const stdin = await x.stdin();
+    await stdin.write(Buffer.from(options.input));
+    await stdin.close();
+  }
+  if (options.act) await options.act(x);
+  const [stdout, stderr, end] = await Promise.all([drain(out), drain(err), x.wait()]);
+  return { stdout, stderr, code: end.exitCode, error: end.errorMessage ?? null };
+}
+
+async function failure(promise) {
+  try {
+    await promise;
+    return null;
+  } catch (e) {
+    return String(e.message);
+  }
+}
+
+const name = `node-${process.pid}`;
+const options = { image: "tenon/base", cpus: 1, memoryMib: 192, env: [{ key: "GREETING", value: "hello" }] };
+const box = await runtime.create(options, name);
+got.created = { id: box.id, name: box.name };
+const again = await runtime.getOrCreate(options, name);
+got.again = { created: again.created, id: again.box.id };
+got.info = await runtime.getInfo(name);
+got.boxInfo = await box.info();
+got.listed = (await runtime.listInfo()).map((i) => i.id);
+got.nobody = await runtime.get("nobody");
+got.taken = await failure(runtime.create(options, name));
+got.badImage = await failure(runtime.create({ image: "no/such:image" }, null));
+got.secrets = await failure(runtime.create({ ...options, secrets: [{ name: "a", value: "b", hosts: [] }] }, null));
+
+await box.start();
+got.running = (await box.info()).state;
+got.output = await run(box, "sh", ["-c", "echo out $GREETING $WHO; echo err >&2; exit 3"], [["WHO", "you"]]);
+got.input = await run(box, "cat", [], null, { input: "grüße\n" });
+got.cwd = await run(box, "pwd", [], null, { cwd: "/tmp" });
+got.big = (await run(box, "sh", ["-c", "yes 0123456789abcde | head -n 65536"])).stdout.length;
+got.missing = await failure(box.exec("/no/such", [], null, false));
+got.timeout = await run(box, "sleep", ["1000"], null, { timeout: 0.5 });
+got.signal = await run(box, "sleep", ["1000"], null, { act: (x) => x.signal(15) });
+got.killed = await run(box, "sleep", ["1000"], null, { act: (x) => x.kill() });
+got.sig9 = await failure((await box.exec("sleep", ["5"], null, false)).signal(9));
+got.boxMetrics = await box.metrics();
+got.metrics = await runtime.metrics();
+got.snapshot = await failure(Promise.resolve().then(() => box.snapshot.create("s")));
+got.clone = await failure(Promise.resolve().then(() => box.cloneBox(null, "c")));
+got.export = await failure(Promise.resolve().then(() => box.export("/nowhere")));
+if (runtime.volumes) got.volumes = await failure(Promise.resolve().then(() => runtime.volumes.list()));
+
+got.removeRunning = await failure(runtime.remove(box.id, false));
+await box.stop();
+got.stopped = (await box.info()).state;
+await runtime.remove(box.id, false);
+got.gone = await runtime.getInfo(name);
+const stranger = JsBoxlite.rest(new BoxliteRestOptions({ url, credential: new ApiKeyCredential("wrong"), pathPrefix }));
+got.stranger = await failure(stranger.listInfo());
+runtime.close();
+console.log(JSON.stringify(got));
+process.exit(0);

@@ -1,0 +1,87 @@
+"""The same as node_client.mjs with the Python SDK that PYTHONPATH names. usage: python_client.py URL KEY PREFIX"""
+
+import asyncio
+import json
+import os
+import sys
+
+import boxlite
+
+
+async def drain(stream):
+    text = ""
+    async for piece in stream:
+        text += piece if isinstance(piece, str) else piece.decode()
+    return text
+
+
+async def run(box, command, args, env=None, input=None, act=None, **more):
+    x = await box.exec(command, args, env, **more)
+    out, err = x.stdout(), x.stderr()
+    if input is not None:
+        stdin = x.stdin()
+        await stdin.send_input(input.encode())
+        await stdin.close()
+    if act:
+        await act(x)
+    stdout, stderr, end = await asyncio.gather(drain(out), drain(err), x.wait())
+    return {"stdout": stdout, "stderr": stderr, "code": end.exit_code, "error": end.error_message}
+
+
+async def failure(awaitable):
+    try:
+        await awaitable
+        return None
+    except Exception as e:
+        return str(e)
+
+
+def options():
+    # 0.9 removes a box when it stops unless it is told not to.
+    more = {"auto_remove": False} if boxlite.__version__.startswith("0.9") else {}
+    return boxlite.BoxOptions(image="tenon/base", cpus=1, memory_mib=192, env=[("GREETING", "hello")], **more)
+
+
+async def main(url, key, prefix):
+    got = {}
+    runtime = connect(url, key, prefix)
+    name = f"python-{os.getpid()}"
+    box = await runtime.create(options(), name)
+    got["created"] = {"id": box.id, "name": box.name}
+    again, created = await runtime.get_or_create(options(), name)
+    got["again"] = {"created": created, "id": again.id}
+    got["info"] = (await runtime.get_info(name)).id
+    got["listed"] = [i.id for i in await runtime.list_info()]
+    got["nobody"] = await runtime.get("nobody")
+    got["taken"] = await failure(runtime.create(options(), name))
+    got["badImage"] = await failure(runtime.create(boxlite.BoxOptions(image="no/such:image")))
+
+    await box.start()
+    got["running"] = (await runtime.get_info(name)).state.status
+    got["output"] = await run(box, "sh", ["-c", "echo out $GREETING $WHO; echo err >&2; exit 3"], [("WHO", "you")])
+    got["input"] = await run(box, "cat", [], input="grüße\n")
+    got["big"] = len((await run(box, "sh", ["-c", "yes 0123456789abcde | head -n 65536"]))["stdout"])
+    got["missing"] = await failure(box.exec("/no/such", []))
+    got["signal"] = await run(box, "sleep", ["1000"], act=lambda x: x.signal(15)) if hasattr(boxlite.Execution, "signal") else None
+    got["killed"] = await run(box, "sleep", ["1000"], act=lambda x: x.kill())
+    got["boxMetrics"] = (await box.metrics()).commands_executed_total
+    got["metrics"] = (await runtime.metrics()).boxes_created_total
+
+    got["removeRunning"] = await failure(runtime.remove(box.id, False))
+    await box.stop()
+    got["stopped"] = (await runtime.get_info(name)).state.status
+    await runtime.remove(box.id, False)
+    got["gone"] = await runtime.get_info(name)
+    got["stranger"] = await failure(connect(url, "wrong", prefix).list_info())
+    print(json.dumps(got))
+
+
+def connect(url, key, prefix):
+    credential = boxlite.ApiKeyCredential(key)
+    return boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(url=url, credential=credential, path_prefix=prefix))
+
+
+asyncio.run(main(*sys.argv[1:]))
+sys.stdout.flush()
+# Without the interpreter's own end: the SDK's threads are still there and now and then abort in it.
+os._exit(0)

@@ -1,0 +1,60 @@
+"""Each SDK goes through every operation that tenond serves so far; what it reports is compared with what was done."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def report(command, **env):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env={**os.environ, **env})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check(got):
+    """What all SDKs do alike."""
+    box = got["created"]["id"]
+    assert got["again"] == {"created": False, "id": box}
+    assert box in got["listed"] and got["nobody"] is None and got["gone"] is None
+    assert "exists" in got["taken"] and "image" in got["badImage"]
+    assert got["output"]["stdout"] == "out hello you\n" and got["output"]["stderr"] == "err\n"
+    assert got["output"]["code"] == 3 and not got["output"]["error"]
+    assert got["input"] == {"stdout": "grüße\n", "stderr": "", "code": 0, "error": None}
+    assert got["big"] == 1 << 20
+    assert "ENOENT" in got["missing"]
+    assert got["signal"] is None or got["signal"]["code"] == -15
+    assert got["killed"]["code"] == -9
+    assert "force" in got["removeRunning"]
+    assert "key is not valid" in got["stranger"]
+
+
+@pytest.mark.parametrize("version", ["0.9.7", "0.10.0"])
+def test_node(sdks, account, version):
+    got = report(["node", str(HERE / "node_client.mjs"), str(sdks / f"node-{version}"), *account])
+    check(got)
+    assert got["info"]["id"] == got["boxInfo"]["id"] == got["created"]["id"]
+    assert got["info"]["memoryMib"] == 192 and got["info"]["cpus"] == 1
+    assert got["running"]["status"] == "running" and got["running"]["pid"] > 0
+    assert got["stopped"]["status"] == "stopped"
+    assert got["cwd"]["stdout"] == "/tmp\n"
+    assert got["timeout"]["code"] < 0
+    assert "signal" in got["sig9"] and "secrets" in got["secrets"]
+    assert got["boxMetrics"]["commandsExecutedTotal"] >= 8 and got["boxMetrics"]["execErrorsTotal"] == 1
+    assert got["boxMetrics"]["guestBootDurationMs"] > 0
+    assert got["metrics"]["boxesCreatedTotal"] >= 1 and got["metrics"]["numRunningBoxes"] == 1
+    for what in ("snapshot", "clone", "export", "volumes"):
+        assert got.get(what, "a reason") is not None, what
+
+
+@pytest.mark.parametrize("version", ["0.9.7", "0.10.8"])
+def test_python(sdks, account, version):
+    got = report(["/usr/bin/python3", str(HERE / "python_client.py"), *account], PYTHONPATH=str(sdks / f"python-{version}"))
+    check(got)
+    assert got["info"] == got["created"]["id"]
+    assert got["running"] == "running" and got["stopped"] == "stopped"
+    assert got["boxMetrics"] >= 5 and got["metrics"] >= 1
