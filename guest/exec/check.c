@@ -48,7 +48,7 @@ int exec_check_row(const struct exec_row *r, struct err *e)
 	bool runs = r->state == EXEC_RUNNING || r->state == EXEC_STOPPING || r->state == EXEC_KILLED;
 	if (!over && !runs)
 		bad = "its state";
-	else if (!are_bools(&r->attached, &r->timed_out))
+	else if (!are_bools(&r->attached, &r->tty))
 		bad = "a flag";
 	else if (r->session < 2 || (runs && r->pid != r->session))
 		bad = "its pid";

@@ -88,6 +88,7 @@ static void each_that_is_out_of_order(void **state)
 	REFUSED(running, row.cgroup = -2);
 	REFUSED(running, set_byte(&row.drop_oldest));
 	REFUSED(running, set_byte(&row.timed_out));
+	REFUSED(running, set_byte(&row.tty));
 	REFUSED(running, set_byte(&row.in.closed));
 	REFUSED(running, row.in.fd = -1);
 	REFUSED(running, row.in.ring.base = 1);
