@@ -19,8 +19,8 @@
 /* A terminal that nobody holds open, and that may be opened again, says so all the time: only edges,
  * therefore. */
 #define TTY_OUT_EVENTS (EPOLLIN | EPOLLET)
-/* The kernel does not always say when a terminal takes input again: the word may come before there is room,
- * and opening it again says nothing. */
+/* The kernel does not always say when a terminal takes input again: not after vhangup(2), nor when a worker
+ * of its own makes the room a moment after it woke us. */
 #define TTY_RETRY (500 * NSEC_PER_MSEC)
 
 static struct exec_row *row_of(struct execs *x, int row)

@@ -51,8 +51,7 @@ int exec_input_end(struct exec_input *in, uint64_t total)
 static bool end_terminal(struct exec_input *in, const uint8_t *mem)
 {
 	uint8_t last = in->ring.base > 0 ? mem[(in->ring.base - 1) % RING_SIZE] : '\n';
-	int r = pty_end_input(in->fd, last, &in->veofs);
-	return r != -EAGAIN && r != -EIO;
+	return pty_end_input(in->fd, last, &in->veofs) != -EAGAIN;
 }
 
 bool exec_input_write(struct exec_input *in, uint8_t *mem, bool tty)
@@ -61,7 +60,7 @@ bool exec_input_write(struct exec_input *in, uint8_t *mem, bool tty)
 		return true;
 	while (ring_used(&in->ring) > 0) {
 		ssize_t n = ring_write(&in->ring, mem, in->fd);
-		if (n == -EAGAIN || n == -EINTR || (tty && n == -EIO))
+		if (n == -EAGAIN || n == -EINTR)
 			return false;
 		if (n < 0) {
 			exec_input_close(in);

@@ -31,8 +31,8 @@ int exec_input_put(struct exec_input *in, uint8_t *mem, uint64_t offset, const u
 int exec_input_end(struct exec_input *in, uint64_t total);
 
 /* Writes what the pipe takes, or the terminal. Returns true if fd has served: everything is written after
- * EOF, or nobody reads (then `closed`). Closing it is the caller's. A terminal that nobody holds open may be
- * opened again: that it is gone for good its output tells. */
+ * EOF, or nobody reads (then `closed`). Closing it is the caller's. A terminal takes something also while
+ * nobody holds it open: that it is gone for good its output tells. */
 bool exec_input_write(struct exec_input *in, uint8_t *mem, bool tty);
 
 /* Whether something is left that fd has not taken. */

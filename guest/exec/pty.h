@@ -24,6 +24,6 @@ int pty_resize(int master, const struct winsize *size); /* 0 or -errno */
 pid_t pty_foreground(int master);
 
 /* Input has ended, `last` being its last byte ('\n' if there was none): writes the terminal's VEOF, twice if
- * the first would only end a line. *written counts them, from call to call. Returns 0 when that is done, or
- * -errno: EAGAIN and EIO (nobody holds the terminal open) may pass. */
+ * the first would only end a line. *written counts them, from call to call. Returns 0 when that is done,
+ * -EAGAIN while the terminal takes no more, or another -errno. */
 int pty_end_input(int master, uint8_t last, uint8_t *written);

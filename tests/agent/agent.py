@@ -4,10 +4,12 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from stat import S_ISSOCK
 
 import wire
 from bulk import Bulk
@@ -16,7 +18,7 @@ BINARY = Path(os.environ.get("TENON_INIT", wire.TOP / "build/guest/tenon-init"))
 
 
 LIBC = ctypes.CDLL(None)
-RT_SIGACTION = 13
+RT_SIGACTION, PIDFD_GETFD = 13, 438
 
 
 def ignore_signals():
@@ -87,6 +89,21 @@ class Agent:
             if stat and int(stat.rpartition(")")[2].split()[1]) == self.pid:
                 found.append(int(entry))
         return found
+
+    def cut(self):
+        """Shuts its connections down from its own side."""
+        process = os.pidfd_open(self.pid)
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            fd = LIBC.syscall(PIDFD_GETFD, process, int(name), 0)
+            if fd < 0:
+                continue
+            if not S_ISSOCK(os.fstat(fd).st_mode):
+                os.close(fd)
+                continue
+            with socket.socket(fileno=fd) as s:
+                if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    s.shutdown(socket.SHUT_RDWR)
+        os.close(process)
 
     def end(self):
         for pid in self.children():

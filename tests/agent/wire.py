@@ -105,6 +105,7 @@ class Conn:
         self.response = pb.Response
         self.hello = None
         self.budget = None  # bytes to read before the connection is cut, for tests
+        self.send_budget = None  # likewise bytes to write: the cut may be in mid-frame
         if hello:
             self.epoch = epoch if epoch is not None else next(_epochs)
             self.send(frame(HELLO, 0, hello_payload(pb.Hello(role=pb.ROLE_MAIN, host_epoch=self.epoch))))
@@ -126,8 +127,13 @@ class Conn:
         r, w, _ = select.select([self.sock], [self.sock] if self.outbox else [], [], left)
         if w:
             try:
-                n = self.sock.send(self.outbox[:262144], socket.MSG_DONTWAIT)
+                size = 262144 if self.send_budget is None else min(262144, self.send_budget)
+                n = self.sock.send(self.outbox[:size], socket.MSG_DONTWAIT)
                 del self.outbox[:n]
+                if self.send_budget is not None:
+                    self.send_budget -= n
+                    if self.send_budget == 0:
+                        raise Closed(None)
             except BlockingIOError:
                 pass
             except (BrokenPipeError, ConnectionResetError):
