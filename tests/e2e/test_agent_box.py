@@ -280,6 +280,23 @@ def test_without_a_host_too(agent_vm, quiet):
     shell(agent_vm.connect(), "echo w >/written; rm /written")
 
 
+def test_a_frozen_file_system_delays_the_transfer_that_writes_to_it(agent_vm, quiet):
+    """It waits in the kernel, holding its folder: others read elsewhere and are answered, and it ends with the freeze."""
+    c = quiet
+    with agent_vm.bulk() as writer, agent_vm.bulk() as other:
+        c.quiesce()
+        writer.request(write={"at": {"path": b"/tmp/frozen-word"}})
+        writer.send(wire.frame(wire.DATA, writer.stream, bytes(8) + b"word"))
+        writer.end(4)
+        assert other.call(metrics={}).metrics.uptime_ns > 0
+        assert other.get(read={"at": {"path": b"/etc/passwd"}})[1].startswith(b"root:")
+        assert c.ping()
+        c.resume()
+        writer.response()
+        assert writer.confirmed() == 4
+    assert shell(c, "cat /tmp/frozen-word; rm /tmp/frozen-word") == "word"
+
+
 def test_a_signal_reaches_the_frozen(quiet):
     c = quiet
     x = c.started(c.start("sleep", "600"))
