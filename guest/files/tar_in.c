@@ -12,9 +12,15 @@
 /* Names come as bytes; libarchive warns that they are not what the locale has, and keeps them as they are. */
 #define NAME_NOT_CONVERTED EILSEQ
 
+/* What may come before an entry's contents. libarchive keeps all of it, a map of holes at twelve times its
+ * size. */
+#define HEADER_MAX (2 * 1024 * 1024)
+
 struct tar_in {
 	struct channel *ch;
-	int lost; /* the connection: -errno of it */
+	int lost;        /* the connection: -errno of it */
+	bool in_header;  /* the archive is being read for the next entry */
+	uint64_t header; /* where that began, in bytes taken */
 	struct where where;
 	struct unpack unpack;
 	bool unpacking; /* the folder is open */
@@ -27,8 +33,11 @@ struct tar_in {
 
 static la_ssize_t take(struct archive *a, void *arg, const void **bytes)
 {
-	(void)a;
 	struct tar_in *t = arg;
+	if (t->in_header && t->ch->taken - t->header > HEADER_MAX) {
+		archive_set_error(a, EFBIG, "its headers are too large");
+		return ARCHIVE_FATAL;
+	}
 	ssize_t n = channel_take(t->ch, (const uint8_t **)bytes);
 	if (n < 0)
 		t->lost = (int)n;
@@ -48,7 +57,10 @@ static int broken(const struct tar_in *t, struct fault *f)
 /* 1 with *e, 0 at the end, -errno. */
 static int next(struct tar_in *t, struct archive_entry **e, struct fault *f)
 {
+	t->in_header = true;
+	t->header = t->ch->taken;
 	int r = archive_read_next_header(t->unpack.archive, e);
+	t->in_header = false;
 	if (r == ARCHIVE_EOF)
 		return 0;
 	if (r != ARCHIVE_OK && !(r == ARCHIVE_WARN && archive_errno(t->unpack.archive) == NAME_NOT_CONVERTED))
@@ -159,6 +171,9 @@ static int unpack_all(struct tar_in *t, struct fault *f)
 	int r;
 	while ((r = next(t, &e, f)) > 0) {
 		r = unpack_one(t, e, f);
+		/* A hard link may have contents of its own, which are not wanted. */
+		if (r == 0 && archive_read_data_skip(a) != ARCHIVE_OK)
+			r = -EPROTO;
 		if (r < 0)
 			return f->code == TENON__CODE__CODE_OK ? broken(t, f) : r;
 	}
@@ -196,6 +211,7 @@ int files_tar_in(struct channel *ch, const Tenon__BulkRequest *req, const struct
 	const char *stage;
 	t->ch = ch;
 	t->lost = 0;
+	t->in_header = false;
 	t->where = WHERE_NONE;
 	t->unpacking = t->fresh = t->holding = false;
 	t->place = PLACE_NONE;

@@ -18,6 +18,7 @@ int unpack_fail(const struct unpack *u, const char *stage, int errnum, struct fa
 static int clean(const char *raw, char out[PATH_MAX])
 {
 	size_t n = 0;
+	unsigned depth = 0;
 	if (!raw || !*raw || *raw == '/')
 		return -EINVAL;
 	for (const char *p = raw; *p;) {
@@ -26,7 +27,7 @@ static int clean(const char *raw, char out[PATH_MAX])
 		if (len == 2 && p[0] == '.' && p[1] == '.')
 			return -EINVAL;
 		if (!nothing) {
-			if (n + len + 2 > PATH_MAX)
+			if (n + len + 2 > PATH_MAX || ++depth > DIRS_DEPTH_MAX)
 				return -ENAMETOOLONG;
 			if (n > 0)
 				out[n++] = '/';

@@ -8,7 +8,7 @@
 #include "guest/files/where.h"
 
 #define WALK_PATH_MAX (4 * PATH_MAX)
-#define WALK_DEPTH_MAX 1024 /* one descriptor each */
+#define WALK_DEPTH_MAX 2048 /* one descriptor each; more than an archive can make */
 
 enum walk_when {
 	WALK_BEFORE, /* each entry */

@@ -23,10 +23,11 @@ def failure(call, *args, **kw):
 
 
 def tree(top):
-    """Every path below, with its kind."""
+    """Every path below."""
     return sorted(os.path.relpath(os.path.join(d, n), top) for d, dirs, files in os.walk(top) for n in dirs + files)
 
 
 def worker_memory(agent):
+    """The most that its only worker has had, in KiB."""
     pid, = agent.children()
     return int(next(l for l in open(f"/proc/{pid}/status") if l.startswith("VmHWM")).split()[1])

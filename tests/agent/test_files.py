@@ -13,6 +13,8 @@ from files import ROOT, at, failure, needs_root, tree, worker_memory
 from wire import frame
 
 REPLACE, CREATE, UPDATE, APPEND = range(4)
+
+
 def refused(b, errnum, path, stage=None, **op):
     error = failure(b.call, **op)
     assert (error.errnum, error.path) == (errnum, path), str(error)
