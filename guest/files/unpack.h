@@ -1,4 +1,4 @@
-/* Entries of an archive, made beneath a folder. Each is made whole beside its place and then put there. */
+/* Entries of an archive, made beneath a folder. What replaces something is made whole beside it. */
 #pragma once
 
 #include <archive.h>
