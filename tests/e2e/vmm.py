@@ -24,7 +24,7 @@ from wire import pb  # noqa: E402
 class Vmm:
     """One tenon-vmm, started as tenond would start it."""
 
-    port = 5001  # the guest's that is first to be served: vsock_peer's echo
+    port = 5001  # what up() waits for: vsock_peer's echo, the last it listens on
 
     def __init__(self, initrd, *args, append=None, memory=256):
         self.dir = tempfile.TemporaryDirectory(prefix="vmm", dir="/tmp")
