@@ -612,6 +612,7 @@ void box_get_info(struct box *b, struct box_info *out)
 		.image = r->image,
 		.labels_json = r->labels,
 		.working_dir = r->working_dir,
+		.settings = &r->settings,
 		.status = b->told.status,
 		.cpus = r->cpus,
 		.memory_mib = r->memory_mib,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "box.h"
+#include "strings.h"
 
 struct pending_exec {
 	struct exec_spec spec; /* strings owned; its lists are these: */

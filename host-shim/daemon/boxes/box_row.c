@@ -6,31 +6,12 @@
 #include <string.h>
 
 #include "host-shim/daemon/store/sql.h"
+#include "proto/cleanup.h"
 #include "proto/clock.h"
 #include "state.h"
+#include "strings.h"
 
 /* ---- in memory ------------------------------------------------------------------------------------ */
-
-void strings_free(char **list)
-{
-	for (char **s = list; s && *s; s++)
-		free(*s);
-	free(list);
-}
-
-char **strings_copy(const char *const *list)
-{
-	size_t n = 0;
-	while (list && list[n])
-		n++;
-	char **out = calloc(n + 1, sizeof *out);
-	for (size_t i = 0; out && i < n; i++)
-		if (!(out[i] = strdup(list[i]))) {
-			strings_free(out);
-			return NULL;
-		}
-	return out;
-}
 
 static char *copy(const char *s)
 {
@@ -58,6 +39,8 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 	};
 	row->life.updated_ms = row->created_ms;
 	ulid_make(row->id);
+	if (spec->settings && settings_copy(&row->settings, spec->settings) < 0)
+		return -ENOMEM;
 	bool whole = row->prefix && row->image && row->labels && row->env && (row->name || !spec->name) &&
 		     (row->working_dir || !spec->working_dir);
 	return whole ? 0 : -ENOMEM;
@@ -71,6 +54,7 @@ void box_row_finish(struct box_row *row)
 	free(row->image);
 	free(row->working_dir);
 	free(row->labels);
+	settings_finish(&row->settings);
 }
 
 /* ---- in the database ------------------------------------------------------------------------------ */
@@ -136,20 +120,23 @@ static void bind_life(sqlite3_stmt *s, const struct box_life *life)
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(
-		db,
-		"INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
-		"error, id, name, image,"
-		" working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
-		"auto_resume, auto_stop,"
-		" auto_delete, created_ms, prefix) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		"?, ?, ?, ?, ?, ?, ?, ?)",
-		&s, e);
+	int r = sql_prepare(db,
+			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
+			    "error, id, name, image,"
+			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
+			    "auto_resume, auto_stop,"
+			    " auto_delete, created_ms, prefix, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
+			    "?, ?, ?, ?, ?, "
+			    "?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			    &s, e);
 	if (r < 0)
 		return r;
+	_cleanup_free_ char *settings = settings_to_json(&row->settings);
 	char *env = env_to_json(row->env);
-	if (!env)
-		return err_sys(e, "database", ENOMEM, "environment");
+	if (!env || !settings) {
+		free(env);
+		return err_sys(e, "database", ENOMEM, "environment and settings");
+	}
 	bind_life(s, &row->life);
 	sql_bind_text(s, 8, row->id);
 	sql_bind_text(s, 9, row->name);
@@ -166,6 +153,7 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 	sqlite3_bind_int64(s, 20, row->auto_delete);
 	sqlite3_bind_int64(s, 21, row->created_ms);
 	sql_bind_text(s, 22, row->prefix);
+	sql_bind_text(s, 23, settings);
 	return sql_step(db, s, e);
 }
 
@@ -221,6 +209,9 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
 	if (!row->prefix || !row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
+	int r = settings_from_json(&row->settings, (const char *)sqlite3_column_text(s, 22), e);
+	if (r < 0)
+		return r;
 	if (state_parse(&row->life.status, (const char *)sqlite3_column_text(s, 14)) < 0)
 		return err_set(e, "database", EINVAL, "box %s has a status that this tenond does not know",
 			       row->id);
@@ -235,7 +226,7 @@ int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *
 			    "disk_size_gb, auto_remove,"
 			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
 			    "vmm_pid, vmm_ticks,"
-			    " vmm_boot, error, prefix FROM boxes ORDER BY created_ms, rowid",
+			    " vmm_boot, error, prefix, settings FROM boxes ORDER BY created_ms, rowid",
 			    &s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
 		struct box_row row;

@@ -29,17 +29,13 @@ struct box_row { /* strings owned; NULL where absent */
 	bool auto_remove, auto_resume;
 	int64_t auto_stop, auto_delete;
 	int64_t created_ms;
+	struct box_settings settings;
 	struct box_life life;
 };
 
 /* Copies the spec, with defaults where it is silent. -ENOMEM; *row is finished by the caller in any case. */
 int box_row_init(struct box_row *row, const struct box_spec *spec);
 void box_row_finish(struct box_row *row);
-
-/* A copy of a NULL-terminated list (NULL: of an empty one), to be freed by strings_free; NULL without memory.
- */
-char **strings_copy(const char *const *list);
-void strings_free(char **list); /* NULL is fine */
 
 /* -EEXIST if the name is taken. */
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "host-shim/daemon/boxes/settings.h"
 #include "host-shim/daemon/executions/executions.h"
 #include "host-shim/daemon/store/store.h"
 
@@ -39,12 +40,14 @@ struct box_spec {
 	bool auto_remove;
 	int64_t auto_stop, auto_delete; /* seconds; kept and shown, nothing acts on them yet */
 	bool auto_resume;
-	const char *labels_json; /* an object of strings */
+	const char *labels_json;             /* an object of strings */
+	const struct box_settings *settings; /* NULL: all as their zeroes say */
 };
 #define BOX_ERROR_SIZE 576 /* a reason and 400 bytes of console */
 
 struct box_info { /* valid until the next call on this box */
 	const char *id, *prefix, *name, *image, *labels_json, *working_dir;
+	const struct box_settings *settings;
 	enum box_status status;
 	unsigned cpus, memory_mib, disk_size_gb;
 	int64_t auto_stop, auto_delete;

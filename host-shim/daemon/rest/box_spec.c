@@ -135,6 +135,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	s->auto_delete = fields_int(f, "auto_delete", 0, LIMIT_SECONDS, 0);
 	s->auto_resume = fields_bool(f, "auto_resume", true);
 	s->labels_json = q->labels = read_labels(f);
+	s->settings = &q->settings;
 	fields_bool(f, "detach", false); /* a box never depends on its client */
 	read_network(f);
 	read_advanced(f);
@@ -150,5 +151,6 @@ void box_request_finish(struct box_request *q)
 {
 	free(q->env);
 	free(q->labels);
+	settings_finish(&q->settings);
 	fields_finish(&q->fields);
 }

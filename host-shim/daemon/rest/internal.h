@@ -51,6 +51,7 @@ struct box_request {
 	struct fields fields; /* spec borrows from it */
 	const char **env;
 	char *labels;
+	struct box_settings settings;
 };
 /* Reads a create body; false: it has replied. True: box_request_finish it. */
 bool box_request_read(struct box_request *q, struct http_request *r);

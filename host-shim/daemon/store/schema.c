@@ -124,6 +124,9 @@ static const char *const steps[] = {
 	"	UNIQUE (prefix, key)"
 	");"
 	"CREATE INDEX replies_created ON replies (created_ms);",
+
+	/* JSON, boxes/settings.c */
+	"ALTER TABLE boxes ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))
