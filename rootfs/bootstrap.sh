@@ -6,7 +6,7 @@ set -eu
 
 # What each package is for is in docs/dependencies.md.
 run="gcc libc6-dev make protobuf-c-compiler
-     libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
+     libmicrohttpd-dev libgnutls28-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
      libcurl4-openssl-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs

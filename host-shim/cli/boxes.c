@@ -20,7 +20,7 @@ int command_ps(const struct globals *g, int argc, char **argv)
 	struct api_error e;
 	if (argc > 1)
 		return complain("usage: tenon ps");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	json_t *list = api_call(&a, "GET", NULL, &e, "/boxes");
 	int code = list ? 0 : complain("%s", e.message);
@@ -48,7 +48,7 @@ int command_rm(const struct globals *g, int argc, char **argv)
 	}
 	if (optind == argc)
 		return complain("usage: tenon rm [-f] BOX...");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	int code = 0;
 	for (char **box = argv + optind; *box; box++) {

@@ -8,7 +8,7 @@
 #define EXIT_NOT_FOUND 127
 
 struct globals {
-	const char *host, *key;
+	const char *host, *key, *ca;
 };
 
 int command_run(const struct globals *g, int argc, char **argv);

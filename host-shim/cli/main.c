@@ -19,11 +19,13 @@ static const struct {
 
 static void usage(FILE *to)
 {
-	fputs("usage: tenon [--host URL] [--key KEY] COMMAND ...\n\n", to);
+	fputs("usage: tenon [--host URL] [--key KEY] [--cacert FILE] COMMAND ...\n\n", to);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(to, "  %-6s %s\n", commands[i].name, commands[i].what);
-	fputs("\n  --host  http://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else http://127.0.0.1:8100\n"
-	      "  --key   else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n",
+	fputs("\n  --host    http[s]://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else "
+	      "http://127.0.0.1:8100\n"
+	      "  --key     else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n"
+	      "  --cacert  PEM file of who signed an https host's certificate; else $TENON_CA_FILE\n",
 	      to);
 }
 
@@ -32,15 +34,18 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"host", required_argument, NULL, 'H'},
 		{"key", required_argument, NULL, 'K'},
+		{"cacert", required_argument, NULL, 'C'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	struct globals g = {0};
-	for (int c; (c = getopt_long(argc, argv, "+H:K:h", options, NULL)) != -1;) {
+	for (int c; (c = getopt_long(argc, argv, "+H:K:C:h", options, NULL)) != -1;) {
 		if (c == 'H') {
 			g.host = optarg;
 		} else if (c == 'K') {
 			g.key = optarg;
+		} else if (c == 'C') {
+			g.ca = optarg;
 		} else {
 			usage(c == 'h' ? stdout : stderr);
 			return c == 'h' ? 0 : EXIT_TENON;

@@ -190,7 +190,7 @@ int command_run(const struct globals *g, int argc, char **argv)
 				"run [--rm] [-i] [-t] [--name NAME] [--env NAME=value]... [--workdir DIR] "
 				"[--user USER] [--timing] IMAGE [--] COMMAND [ARG]...",
 				"+rn:e:w:u:it");
-	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+	if (code == 0 && api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
 		hold_signals();
@@ -213,7 +213,7 @@ int command_exec(const struct globals *g, int argc, char **argv)
 				"[--timing] BOX [--] COMMAND "
 				"[ARG]...",
 				"+e:w:u:it");
-	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+	if (code == 0 && api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
 		hold_signals();

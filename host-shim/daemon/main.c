@@ -25,7 +25,7 @@
 struct daemon {
 	struct options options;
 	uv_loop_t loop;
-	uv_signal_t term, interrupt;
+	uv_signal_t term, interrupt, hangup;
 	int lock;
 	char *runtime_dir;
 	struct store *store;
@@ -142,6 +142,15 @@ static void on_signal(uv_signal_t *s, int signo)
 	uv_stop(s->loop);
 }
 
+static void on_hangup(uv_signal_t *s, int signo)
+{
+	(void)signo;
+	struct daemon *d = s->data;
+	struct err e = {0};
+	if (http_reload_tls(d->http, &e) < 0)
+		fprintf(stderr, "tenond: the certificate stays as it is: %s\n", e.msg);
+}
+
 static int count_start(sqlite3 *db, void *arg, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
@@ -216,7 +225,7 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
 		return r;
-	struct http_config hc = {.loop = &d->loop};
+	struct http_config hc = {.loop = &d->loop, .tls_cert = o->tls_cert, .tls_key = o->tls_key};
 	rest_serve(d->rest, &hc);
 	return http_server_create(&d->http, &hc, e);
 }
@@ -248,6 +257,7 @@ static int run(struct daemon *d, struct err *e)
 		return r;
 	uv_signal_start(&d->term, on_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_signal, SIGINT);
+	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 	boxes_adopt(d->boxes, on_adopted, d);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	if (d->failure.errnum)
@@ -268,6 +278,7 @@ static void let_go(struct daemon *d)
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
+	uv_close((uv_handle_t *)&d->hangup, NULL);
 	/* What was closed is freed on the loop's next turns. */
 	for (int turn = 0; turn < 100 && uv_run(&d->loop, UV_RUN_NOWAIT); turn++)
 		;
@@ -293,6 +304,8 @@ int main(int argc, char **argv)
 		uv_loop_init(&d.loop);
 		uv_signal_init(&d.loop, &d.term);
 		uv_signal_init(&d.loop, &d.interrupt);
+		uv_signal_init(&d.loop, &d.hangup);
+		d.hangup.data = &d;
 		r = run(&d, &e);
 		let_go(&d);
 	}

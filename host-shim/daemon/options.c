@@ -11,6 +11,7 @@
 
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
+	"       [--tls-cert FILE --tls-key FILE]\n"
 	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
 	"       [--vmm FILE] [--help] [--version]\n"
 	"\n"
@@ -19,6 +20,7 @@ const char options_usage[] =
 	"  --state DIR          default $XDG_STATE_HOME/tenon, for root /var/lib/tenon\n"
 	"  --api-key-file FILE  its first line is the admin key, instead of DIR/admin.key\n"
 	"  --no-auth            no key needed; only where every listener is loopback\n"
+	"  --tls-cert, --tls-key   PEM files: every --listen speaks HTTPS; SIGHUP reads them again\n"
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
 	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
 
@@ -28,6 +30,8 @@ enum {
 	STATE,
 	API_KEY_FILE,
 	NO_AUTH,
+	TLS_CERT,
+	TLS_KEY,
 	ACCEL,
 	MACHINE,
 	KERNEL,
@@ -44,6 +48,8 @@ static const struct option table[] = {
 	{"state", required_argument, NULL, STATE},
 	{"api-key-file", required_argument, NULL, API_KEY_FILE},
 	{"no-auth", no_argument, NULL, NO_AUTH},
+	{"tls-cert", required_argument, NULL, TLS_CERT},
+	{"tls-key", required_argument, NULL, TLS_KEY},
 	{"accel", required_argument, NULL, ACCEL},
 	{"machine", required_argument, NULL, MACHINE},
 	{"kernel", required_argument, NULL, KERNEL},
@@ -89,6 +95,12 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 		return 0;
 	case NO_AUTH:
 		o->no_auth = true;
+		return 0;
+	case TLS_CERT:
+		o->tls_cert = arg;
+		return 0;
+	case TLS_KEY:
+		o->tls_key = arg;
 		return 0;
 	case ACCEL:
 		o->accel = arg;
@@ -186,6 +198,9 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 		r = err_set(e, "options", EINVAL, "%s: not an option", argv[optind]);
 	if (r < 0 || o->help || o->version)
 		return r;
+	if (!o->tls_cert != !o->tls_key)
+		return err_set(e, "options", EINVAL,
+			       "--tls-cert and --tls-key: one is of no use without the other");
 	if (!o->n_listen && !o->unix_path)
 		o->listen[o->n_listen++] = DEFAULT_LISTEN;
 	r = default_state(o, e);

@@ -11,6 +11,7 @@ struct options {
 	const char *listen[OPTIONS_LISTEN_MAX]; /* ADDR:PORT */
 	unsigned n_listen;
 	const char *unix_path, *api_key_file; /* NULL: none */
+	const char *tls_cert, *tls_key;       /* both or NULL */
 	bool no_auth, help, version;
 	const char *accel, *machine;
 	/* Absolute, owned. */

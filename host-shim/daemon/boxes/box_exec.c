@@ -18,7 +18,14 @@ static void pending_free(struct pending_exec *p)
 	strings_free(p->env);
 	free((void *)p->spec.cwd);
 	free((void *)p->spec.user);
+	free((void *)p->spec.rules);
 	free(p);
+}
+
+static void *memdup(const void *bytes, size_t len)
+{
+	void *copy = malloc(len + 1);
+	return copy ? memcpy(copy, bytes, len) : NULL;
 }
 
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
@@ -60,7 +67,9 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		p->spec.env = (const char *const *)(p->env = strings_copy(spec->env));
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
 		p->spec.user = spec->user ? strdup(spec->user) : NULL;
-		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user);
+		p->spec.rules = spec->rules ? memdup(spec->rules, spec->rules_len) : NULL;
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user) ||
+			 (spec->rules && !p->spec.rules);
 	}
 	if (failed) {
 		if (p)

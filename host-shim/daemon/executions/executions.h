@@ -106,7 +106,7 @@ bool session_up(const struct session *s);          /* HELLO is done and the link
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
 
 /* ---- starting ---- */
-enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON };
+enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON, SECCOMP_RULES };
 struct exec_rlimit {
 	uint32_t resource; /* RLIMIT_ number, getrlimit(2) */
 	uint64_t soft, hard;
@@ -123,6 +123,9 @@ struct exec_spec {               /* borrowed during executions_start */
 	const char *user;    /* docker's form; NULL: root */
 	Tenon__Preset preset;
 	enum exec_seccomp seccomp;
+	const uint8_t *rules; /* SECCOMP_RULES: a packed tenon.SeccompRules */
+	size_t rules_len;
+	uint64_t cap_add, cap_drop; /* bit n: capability n, all ones: ALL. The preset's, less drop, and add */
 	bool no_new_privs;
 	struct exec_rlimit rlimits[EXEC_RLIMITS_MAX];
 	unsigned n_rlimits;

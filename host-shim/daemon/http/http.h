@@ -10,6 +10,7 @@
  *   sse.c        text/event-stream from a source that is asked when there is room
  *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
+ *   tls.c        the certificate of TCP listeners
  */
 #pragma once
 
@@ -62,6 +63,8 @@ struct http_config {
 	/* Asked when the body is there, too, before the handler. False: it has replied, or will, or will call
 	 * http_handle. May be NULL. */
 	bool (*admit)(void *app, struct http_request *r);
+	/* PEM files: every TCP listener speaks TLS. Copied; both or neither. */
+	const char *tls_cert, *tls_key;
 	unsigned connection_limit; /* 0: 4096 */
 	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
 	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
@@ -70,11 +73,15 @@ struct http_config {
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e);
 /* Ends every connection; handlers that have not replied may still do so, into the void. NULL is fine. */
 void http_server_destroy(struct http_server *s);
+/* Reads the certificate's files again, for connections to come; after a failure the old one stays. 0 without
+ * TLS. */
+int http_reload_tls(struct http_server *s, struct err *e);
 /* "127.0.0.1:8100", "[::1]:0"; numeric addresses only. -EINVAL names what is wrong with it. */
 int http_listen_tcp(struct http_server *s, const char *address, struct err *e);
 /* Makes a socket of mode 0600 at path, replacing a dead one; -EADDRINUSE if somebody serves there. */
 int http_listen_unix(struct http_server *s, const char *path, struct err *e);
-/* "http://127.0.0.1:43210" of the n-th TCP listener (the real port), NULL beyond the last. */
+/* "http://127.0.0.1:43210" (https:// with TLS) of the n-th TCP listener (the real port), NULL beyond the
+ * last. */
 const char *http_listen_url(const struct http_server *s, size_t n);
 /* Whether an ADDR:PORT is loopback; false also for what does not parse. */
 bool http_address_is_loopback(const char *address);

@@ -22,6 +22,7 @@ struct attach {
 	uint64_t position, pinged;
 	uint64_t held_since; /* loop time */
 	bool ping_out;
+	bool may_kill; /* its bearer's dialect has no other way to kill */
 	bool ended; /* the exit is sent: nothing more is read, and somebody else may attach */
 	uv_loop_t *loop;
 	uint8_t frame[FRAME_MAX];
@@ -166,11 +167,15 @@ static void take_resize(struct attach *a, struct fields *f)
 
 static void take_signal(struct attach *a, struct fields *f)
 {
-	int signo = rest_read_signal(f, "sig", NULL);
+	bool killing = false;
+	int signo = rest_read_signal(f, "sig", a->may_kill ? &killing : NULL);
 	if (!signo)
 		return;
 	a->holds++;
-	execution_signal(a->x, signo, on_done, a);
+	if (killing)
+		execution_kill(a->x, on_done, a);
+	else
+		execution_signal(a->x, signo, on_done, a);
 }
 
 static void take_control(struct attach *a, const uint8_t *data, size_t len)
@@ -288,6 +293,7 @@ void rest_attach(void *app, struct http_request *r)
 	a->holds = 1;
 	a->loop = rest->config.loop;
 	a->x = execution_ref(x);
+	a->may_kill = http_has_numeric_codes(r);
 	a->position = a->pinged = reader_position(a->reader);
 	http_reply_ws(r, &handler, a);
 }

@@ -62,6 +62,7 @@ struct exec_request {
 	struct exec_spec spec;
 	struct fields fields;
 	const char **argv, **env;
+	uint8_t *rules; /* of spec */
 	/* NULL: the pipe stays open; else written and closed ("": /dev/null, and end-of-file on a terminal)
 	 */
 	const char *stdin_text;
@@ -75,8 +76,13 @@ void exec_request_finish(struct exec_request *q);
 /* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */
 void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols);
 
-/* confinement.c: user, security, seccomp, resources and rlimits of an exec body, into spec */
-void rest_read_confinement(struct fields *f, struct exec_spec *spec);
+/* confinement.c: user, security, capabilities, seccomp, resources and rlimits of an exec body, into spec.
+ * Returns what spec->rules points at, to be freed; NULL if there are none. */
+uint8_t *rest_read_confinement(struct fields *f, struct exec_spec *spec);
+/* capabilities.c: {"add": ["NET_ADMIN"], "drop": ["ALL"]}, as bits; prefix like "capabilities." */
+void rest_read_capabilities(struct fields *f, const char *prefix, uint64_t *add, uint64_t *drop);
+/* seccomp.c: OCI's form as a packed tenon.SeccompRules, to be freed; NULL with a problem in f. */
+uint8_t *rest_read_seccomp_rules(struct fields *f, json_t *object, size_t *len);
 
 /* text.c: names and paths of a box are bytes */
 /* A JSON string; what is not UTF-8 becomes U+FFFD. */
