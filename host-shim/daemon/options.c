@@ -12,7 +12,8 @@
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
 	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
-	"       [--vmm FILE] [--flatten FILE] [--registry-auth FILE] [--pull-timeout SECONDS] [--help] [--version]\n"
+	"       [--vmm FILE] [--flatten FILE] [--registry-auth FILE] [--pull-timeout SECONDS] [--help] "
+	"[--version]\n"
 	"\n"
 	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
 	"  --unix PATH          serve on a unix socket, too; whoever may open it needs no key\n"
@@ -22,7 +23,8 @@ const char options_usage[] =
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
 	"  --registry-auth FILE   credentials for registries (containers-auth.json(5)), mode 0600\n"
 	"  --pull-timeout SECONDS a registry that sends nothing for so long is given up (default 60)\n"
-	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts them\n";
+	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts "
+	"them\n";
 
 enum {
 	LISTEN = 1,

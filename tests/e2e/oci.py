@@ -110,3 +110,54 @@ class Image:
         }
         (folder / "index.json").write_text(json.dumps(index))
         return folder / "manifest.json", blobs
+
+
+class Registry:
+    """Debian's docker-registry on a free port of loopback."""
+
+    def __init__(self, folder, htpasswd=None):
+        import os
+        import socket
+        import time
+
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{s.getsockname()[1]}"
+        auth = f"auth: {{htpasswd: {{realm: it, path: {htpasswd}}}}}\n" if htpasswd else ""
+        (folder / "registry.yml").write_text(
+            "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}, delete: {{enabled: true}}}}\n"
+            f"http: {{addr: '{self.host}'}}\n{auth}"
+        )
+        self.log = open(folder / "registry.log", "wb")
+        self.process = subprocess.Popen(
+            ["docker-registry", "serve", folder / "registry.yml"],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+        )
+        end = time.monotonic() + 30
+        while True:
+            try:
+                host, port = self.host.split(":")
+                socket.create_connection((host, int(port)), 1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < end, "docker-registry does not serve"
+                time.sleep(0.05)
+
+    def push(self, layout, name, *options):
+        """An OCI layout's only image; its reference."""
+        reference = f"{self.host}/{name}"
+        subprocess.run(
+            ["skopeo", "copy", "-q", "--dest-tls-verify=false", *options, f"oci:{layout}:it", f"docker://{reference}"],
+            check=True,
+            timeout=60,
+        )
+        return reference
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(10)
+        self.log.close()

@@ -143,8 +143,9 @@ static void fail(struct pull *p, enum failure_kind kind, const char *fmt, ...)
 	va_end(ap);
 	if (kind != FAIL_NO_SPACE && is_full(p, text))
 		f.kind = FAIL_NO_SPACE;
-	/* What it kept for the next try is what filled it. */
-	if (f.kind == FAIL_NO_SPACE && p->cache)
+	/* What is kept for the next try is what came before a registry failed. If that is what filled the
+	 * file system, or the image is not what it says, there is nothing to go on from. */
+	if ((f.kind == FAIL_NO_SPACE || p->step != STEP_COPY) && p->cache)
 		pull_remove_later(p->config.loop, steal_ptr(&p->cache));
 	reference_print(&p->reference, name);
 	snprintf(f.message, sizeof f.message, "image %.200s: %s%s", name,
@@ -188,6 +189,9 @@ static void last_words(char *out, size_t cap, const char *output)
 	line = line ? line + 1 : text;
 	const char *at = strstr(line, "msg=\"");
 	at = at ? at + strlen("msg=\"") : line;
+	/* The name is said already; what it calls an error in parsing it is any that a registry answers. */
+	const char *rest = strncmp(at, "Error parsing image name", 24) == 0 ? strstr(at, "\\\": ") : NULL;
+	at = rest ? rest + strlen("\\\": ") : at;
 	for (; *at && n + 1 < cap; at++) {
 		if (*at == '\\' && at[1])
 			at++;
@@ -835,5 +839,8 @@ void pull_destroy(struct pull *p)
 	if (p->keeping)
 		p->keeping->pull = NULL;
 	pull_remove_later(p->config.loop, steal_ptr(&p->work));
+	/* Only if nothing is in it. */
+	if (p->cache && p->blobs && rmdir(p->blobs) == 0)
+		rmdir(p->cache);
 	uv_close((uv_handle_t *)&p->tick, free_pull);
 }

@@ -27,9 +27,9 @@ static json_t *image_json_whole(const struct image_info *i)
 	json_t *o = image_json(i);
 	const struct image_config *c = i->config;
 	json_object_set_new(o, "config",
-			    json_pack("{s:o, s:o, s:o, s:s?, s:s?}", "entrypoint", strings_json(c->entrypoint),
-				      "cmd", strings_json(c->cmd), "env", strings_json(c->env), "user",
-				      c->user, "working_dir", c->working_dir));
+			    json_pack("{s:o, s:o, s:o, s:s?, s:s?}", "entrypoint",
+				      strings_json(c->entrypoint), "cmd", strings_json(c->cmd), "env",
+				      strings_json(c->env), "user", c->user, "working_dir", c->working_dir));
 	return o;
 }
 
@@ -199,7 +199,8 @@ static void on_gone(void *arg)
 }
 
 /* A place on this host: its files are the admin's to name, not a tenant's. */
-static bool may_use_transport(struct rest *rest, struct http_request *r, struct fields *f, const char *transport)
+static bool may_use_transport(struct rest *rest, struct http_request *r, struct fields *f,
+			      const char *transport)
 {
 	static const char *const known[] = {"oci:", "oci-archive:", "docker-archive:", "docker-daemon:"};
 	struct principal caller;
@@ -211,8 +212,9 @@ static bool may_use_transport(struct rest *rest, struct http_request *r, struct 
 			     "must begin with oci:, oci-archive:, docker-archive: or docker-daemon:");
 	if (auth_principal(rest->config.auth, r, &caller) && caller.scopes & SCOPE_ADMIN)
 		return true;
-	http_reply_error(r, HTTP_PERMISSION_DENIED,
-			 "transport names a place on the host, which only its admin may do; others load archives");
+	http_reply_error(
+		r, HTTP_PERMISSION_DENIED,
+		"transport names a place on the host, which only its admin may do; others load archives");
 	return false;
 }
 
@@ -357,8 +359,9 @@ void rest_load_image(void *app, struct http_request *r)
 	if (!t)
 		return;
 	if (!reference || reference_parse(&parsed, reference, &e) < 0) {
-		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "reference"), "%s",
-				      reference ? e.msg : "reference is missing: what the image shall be called");
+		http_reply_error_with(
+			r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "reference"), "%s",
+			reference ? e.msg : "reference is missing: what the image shall be called");
 		return;
 	}
 	struct pulling *p = pulling_create(r);

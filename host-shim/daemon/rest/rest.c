@@ -354,8 +354,8 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		size_t len = strlen(f->stage);
 		const char *rest = strncmp(f->message, f->stage, len) == 0 ? f->message + len : f->message;
 		rest += strspn(rest, ": ");
-		http_reply_error_with(r, 0, code_of(f), more, "%s: %s: %s", f->stage,
-				      name ? name : "failed", rest);
+		http_reply_error_with(r, 0, code_of(f), more, "%s: %s: %s", f->stage, name ? name : "failed",
+				      rest);
 	} else {
 		http_reply_error_with(r, status, code_of(f), more, "%s", f->message);
 	}
