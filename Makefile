@@ -30,7 +30,7 @@ SERVE_ARGS ?= --no-auth
 
 # ---- sources by component --------------------------------------------------------------------------
 
-components := proto guest vmm daemon cli
+components := proto guest vmm daemon cli flatten
 
 protos := $(wildcard proto/*.proto)
 gen_c := $(protos:%.proto=build/gen/%.pb-c.c)
@@ -41,12 +41,14 @@ src_guest := $(wildcard guest/*.c guest/*/*.c)
 src_vmm := $(wildcard host-shim/vmm/*.c)
 src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
+src_flatten := $(wildcard host-shim/flatten/*.c)
 
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
 libs_daemon := $(libs_proto) -lmicrohttpd -lgnutls -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
 libs_cli := -lcurl -ljansson -lnettle
+libs_flatten := -larchive -ljansson -lnettle
 
 build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto
 	$(call say,PROTO)
@@ -120,6 +122,13 @@ build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/
 	@mkdir -p $(@D)
 	$(call link_host,$(libs_cli))
 
+# It shares with tenond how a manifest and a config are read.
+build/bin/tenon-flatten: build/host/host-shim/flatten/main.o build/host/libflatten.a build/host/libdaemon.a \
+		build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_flatten))
+
 # The unstripped twin stays beside its objects, for addr2line and gdb.
 build/guest/tenon-init: build/musl/guest/main.o build/musl/libguest.a build/musl/libproto.a
 	$(call say,LINK)
@@ -158,26 +167,29 @@ path_guest := guest
 path_vmm := host-shim/vmm
 path_daemon := host-shim/daemon
 path_cli := host-shim/cli
+path_flatten := host-shim/flatten
+
+below_flatten := build/san/libdaemon.a
 
 # $(1): tests/unit or tests/issues, $(2): component
 define unit_test
-build/$(1)/$(path_$(2))/%: $(1)/$(path_$(2))/%.c build/san/lib$(2).a build/san/libproto.a Makefile | $(gen_h)
+build/$(1)/$(path_$(2))/%: $(1)/$(path_$(2))/%.c build/san/lib$(2).a $(below_$(2)) build/san/libproto.a Makefile | $(gen_h)
 	$$(call say,TEST)
 	@mkdir -p $$(@D)
 	$$(Q)$(CC) $(COMMON) $(flags_san) -MF $$@.d -Wl,--as-needed \
-		$$< build/san/lib$(2).a build/san/libproto.a $(libs_$(2)) -lcmocka -o $$@
+		$$< build/san/lib$(2).a $(below_$(2)) build/san/libproto.a $(libs_$(2)) -lcmocka -o $$@
 endef
 $(foreach d,tests/unit tests/issues,$(foreach c,$(components),$(eval $(call unit_test,$(d),$(c)))))
 
 # fuzz_<x>.c may use any component; one named in the file's name (fuzz_vmm_<x>.c) is searched first.
 fuzzers := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_libs = $(filter $(subst _, ,$*),$(components)) vmm daemon cli guest proto
+fuzz_libs = $(filter $(subst _, ,$*),$(components)) flatten vmm daemon cli guest proto
 
 build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(gen_h)
 	$(call say,FUZZ)
 	@mkdir -p $(@D)
 	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
-		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) -o $@
+		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) $(libs_flatten) -o $@
 
 # Bare guests that the end-to-end tests boot in the agent's place.
 guests := $(patsubst %.c,build/%,$(wildcard tests/e2e/guests/*.c))
@@ -193,6 +205,7 @@ build/tests/e2e/guests/%: tests/e2e/guests/%.c Makefile | build/static/done
 programs := $(if $(wildcard host-shim/daemon/main.c),build/bin/tenond) \
 	$(if $(wildcard host-shim/vmm/main.c),build/bin/tenon-vmm) \
 	$(if $(wildcard host-shim/cli/main.c),build/bin/tenon) \
+	$(if $(wildcard host-shim/flatten/main.c),build/bin/tenon-flatten) \
 	$(if $(wildcard guest/main.c),build/guest/initramfs.cpio)
 
 .PHONY: all run test check bench fuzz kernel fmt serve everything unit fuzz-all gen-py

@@ -10,11 +10,12 @@ run="gcc libc6-dev make protobuf-c-compiler
      libcurl4-openssl-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
-     qemu-system-x86 qemu-utils"
-test="libcmocka-dev libarchive-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+     qemu-system-x86 qemu-utils
+     libarchive-dev skopeo"
+test="libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
-fuzz="clang libclang-rt-14-dev libarchive-dev"
+fuzz="clang libclang-rt-14-dev"
 fmt="clang-format"
 
 case ${1:-run} in

@@ -16,6 +16,12 @@ int command_exec(const struct globals *g, int argc, char **argv);
 int command_cp(const struct globals *g, int argc, char **argv);
 int command_ps(const struct globals *g, int argc, char **argv);
 int command_rm(const struct globals *g, int argc, char **argv);
+int command_pull(const struct globals *g, int argc, char **argv);
+int command_load(const struct globals *g, int argc, char **argv);
+int command_images(const struct globals *g, int argc, char **argv);
+int command_rmi(const struct globals *g, int argc, char **argv);
 
+/* DELETEs each name of a NULL-terminated list below what ("boxes"), and prints those that are gone. */
+int remove_each(const struct globals *g, const char *what, char **names, const char *query);
 /* Prints "tenon: …" to stderr and returns EXIT_TENON. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -15,6 +15,10 @@ static const struct {
 	{"cp", command_cp, "copy files to a box, or from one"},
 	{"ps", command_ps, "list boxes"},
 	{"rm", command_rm, "remove boxes"},
+	{"pull", command_pull, "fetch an image from a registry"},
+	{"load", command_load, "take an image from an archive, or from elsewhere on the daemon's host"},
+	{"images", command_images, "list images"},
+	{"rmi", command_rmi, "remove images"},
 };
 
 static void usage(FILE *to)

@@ -10,6 +10,7 @@
 #include "follow.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "pull.h"
 #include "terminal.h"
 
 struct run {
@@ -161,6 +162,11 @@ static int run_in_new_box(struct api *a, struct run *o, const char *image, char 
 		return complain("the image's name is not UTF-8 text");
 	if (o->name)
 		json_object_set_new(body, "name", json_string(o->name));
+	/* Making the box would fetch it too, but within one call, and without a word until then. */
+	if (pull_if_missing(a, image)) {
+		json_decref(body);
+		return EXIT_TENON;
+	}
 	json_t *box = api_call(a, "POST", body, &e, "/boxes");
 	if (!box)
 		return complain("%s", e.message);

@@ -12,6 +12,7 @@
 #include "boxes/boxes.h"
 #include "executions/executions.h"
 #include "http/http.h"
+#include "images/images.h"
 #include "options.h"
 #include "proto/cleanup.h"
 #include "replay/replay.h"
@@ -31,6 +32,7 @@ struct daemon {
 	struct store *store;
 	struct executions *executions;
 	struct boxes *boxes;
+	struct images *images;
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;
@@ -176,6 +178,11 @@ static int open_store(struct daemon *d, uint64_t *starts, struct err *e)
 	return r < 0 ? r : store_run(d->store, count_start, starts, e);
 }
 
+static unsigned count_boxes(void *arg, const char *prefix, const char *digest)
+{
+	return boxes_count_image(arg, prefix, digest);
+}
+
 static int create_parts(struct daemon *d, struct err *e)
 {
 	const struct options *o = &d->options;
@@ -203,6 +210,21 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
+	_cleanup_free_ char *base = NULL;
+	if (asprintf(&base, "%s/base.squashfs", o->images_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "images");
+	struct images_config ic = {.loop = &d->loop,
+				   .store = d->store,
+				   .state_dir = o->state_dir,
+				   .flatten_path = o->flatten_path,
+				   .base = base,
+				   .auth_file = o->registry_auth,
+				   .stall_ms = o->pull_stall_ms,
+				   .in_use = count_boxes,
+				   .arg = d->boxes};
+	r = images_create(&d->images, &ic, e);
+	if (r < 0)
+		return r;
 	struct auth_config ac = {.store = d->store,
 				 .state_dir = o->state_dir,
 				 .key_file = o->api_key_file,
@@ -218,6 +240,7 @@ static int create_parts(struct daemon *d, struct err *e)
 		return r;
 	struct rest_config rc = {.loop = &d->loop,
 				 .boxes = d->boxes,
+				 .images = d->images,
 				 .executions = d->executions,
 				 .auth = d->auth,
 				 .replay = d->replay,
@@ -270,6 +293,7 @@ static void let_go(struct daemon *d)
 	http_server_destroy(d->http);
 	tunnels_destroy(d->tunnels);
 	replay_freeze(d->replay);
+	images_destroy(d->images);
 	boxes_destroy(d->boxes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);

@@ -13,7 +13,8 @@ const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
 	"       [--tls-cert FILE --tls-key FILE]\n"
 	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
-	"       [--vmm FILE] [--help] [--version]\n"
+	"       [--vmm FILE] [--flatten FILE] [--registry-auth FILE] [--pull-timeout SECONDS] [--help] "
+	"[--version]\n"
 	"\n"
 	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
 	"  --unix PATH          serve on a unix socket, too; whoever may open it needs no key\n"
@@ -22,7 +23,10 @@ const char options_usage[] =
 	"  --no-auth            no key needed; only where every listener is loopback\n"
 	"  --tls-cert, --tls-key   PEM files: every --listen speaks HTTPS; SIGHUP reads them again\n"
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
-	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
+	"  --registry-auth FILE   credentials for registries (containers-auth.json(5)), mode 0600\n"
+	"  --pull-timeout SECONDS a registry that sends nothing for so long is given up (default 60)\n"
+	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts "
+	"them\n";
 
 enum {
 	LISTEN = 1,
@@ -38,6 +42,9 @@ enum {
 	INITRD,
 	IMAGES,
 	VMM,
+	FLATTEN,
+	REGISTRY_AUTH,
+	PULL_TIMEOUT,
 	HELP,
 	VERSION
 };
@@ -56,6 +63,9 @@ static const struct option table[] = {
 	{"initrd", required_argument, NULL, INITRD},
 	{"images", required_argument, NULL, IMAGES},
 	{"vmm", required_argument, NULL, VMM},
+	{"flatten", required_argument, NULL, FLATTEN},
+	{"registry-auth", required_argument, NULL, REGISTRY_AUTH},
+	{"pull-timeout", required_argument, NULL, PULL_TIMEOUT},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -76,6 +86,16 @@ static int take_path(char **to, const char *arg, struct err *e)
 		return err_sys(e, "options", errno ? errno : ENOMEM, "%s", arg);
 	free(*to);
 	*to = path;
+	return 0;
+}
+
+static int take_seconds(unsigned *ms, const char *arg, struct err *e)
+{
+	char *end;
+	unsigned long seconds = strtoul(arg, &end, 10);
+	if (*arg < '0' || *arg > '9' || *end || seconds < 1 || seconds > 86400)
+		return err_set(e, "options", EINVAL, "--pull-timeout %s: 1 to 86400 seconds", arg);
+	*ms = (unsigned)seconds * 1000;
 	return 0;
 }
 
@@ -122,6 +142,12 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 		return take_path(&o->images_dir, arg, e);
 	case VMM:
 		return take_path(&o->vmm_path, arg, e);
+	case FLATTEN:
+		return take_path(&o->flatten_path, arg, e);
+	case REGISTRY_AUTH:
+		return take_path(&o->registry_auth, arg, e);
+	case PULL_TIMEOUT:
+		return take_seconds(&o->pull_stall_ms, arg, e);
 	case HELP:
 		o->help = true;
 		return 0;
@@ -175,6 +201,8 @@ static int default_parts(struct options *o, struct err *e)
 	self[n] = '\0';
 	const char *bin = dirname(self);
 	int r = default_path(&o->vmm_path, bin, "tenon-vmm");
+	if (r == 0)
+		r = default_path(&o->flatten_path, bin, "tenon-flatten");
 	const char *build = dirname(self);
 	if (r == 0)
 		r = default_path(&o->kernel, build, "kernel/vmlinux");
@@ -217,4 +245,6 @@ void options_finish(struct options *o)
 	free(o->initrd);
 	free(o->images_dir);
 	free(o->vmm_path);
+	free(o->flatten_path);
+	free(o->registry_auth);
 }

@@ -18,6 +18,7 @@
 
 #include "console.h"
 #include "exit_file.h"
+#include "host-shim/daemon/images/digest.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
 #include "proto/frame.h"
@@ -420,7 +421,15 @@ static void continue_start(struct box *b)
 	b->awaits_accel = !b->boxes->accel_result;
 	if (b->awaits_accel)
 		return; /* box_accel_known comes back here */
-	snprintf(lower, sizeof lower, "%s/base.squashfs", c->images_dir);
+	const char *digest = b->row.settings.image_digest;
+	if (digest)
+		snprintf(lower, sizeof lower, "%s/images/%s.squashfs", c->state_dir, digest_hex(digest));
+	else
+		snprintf(lower, sizeof lower, "%s/base.squashfs", c->images_dir);
+	if (access(lower, R_OK) < 0) {
+		give_up(b, "its image %s is not here: %s", digest ? digest : BOX_IMAGE, strerror(errno));
+		return;
+	}
 	snprintf(upper, sizeof upper, "%s/upper.qcow2", b->state_dir);
 	struct vmm_config v = {
 		.loop = c->loop,

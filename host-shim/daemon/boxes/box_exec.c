@@ -32,8 +32,11 @@ static void start_execution(struct box *b, const struct exec_spec *spec, executi
 {
 	/* The box's environment is in the agent since Configure. */
 	struct exec_spec merged = *spec;
+	const struct box_settings *s = &b->row.settings;
 	if (!merged.cwd)
-		merged.cwd = b->row.working_dir;
+		merged.cwd = b->row.working_dir ? b->row.working_dir : s->image.working_dir;
+	if (!merged.user)
+		merged.user = s->user ? s->user : s->image.user;
 	executions_start(b->session, &merged, done, arg);
 }
 

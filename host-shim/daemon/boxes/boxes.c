@@ -277,6 +277,17 @@ unsigned boxes_count(const struct boxes *bs, const char *prefix)
 	return n;
 }
 
+unsigned boxes_count_image(const struct boxes *bs, const char *prefix, const char *digest)
+{
+	unsigned n = 0;
+	const struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry) {
+		const char *own = b->row.settings.image_digest;
+		n += own && strcmp(own, digest) == 0 && strcmp(b->row.prefix, prefix) == 0;
+	}
+	return n;
+}
+
 void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg)
 {
 	struct box *b, *next;
@@ -336,14 +347,9 @@ static bool is_taken(const struct boxes *bs, const char *prefix, const char *nam
 	return false;
 }
 
-/* What only this room can say of a spec. */
-static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
+bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && strcmp(spec->image, BOX_IMAGE) != 0 &&
-	    strcmp(spec->image, BOX_IMAGE ":latest") != 0)
-		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has " BOX_IMAGE,
-			    spec->image);
-	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
+	if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
 	else if (spec->name && is_taken(bs, spec->prefix, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
@@ -356,7 +362,7 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 {
 	struct failure f;
 	struct box_row row;
-	if (!check_spec(bs, spec, &f)) {
+	if (!boxes_check(bs, spec, &f)) {
 		done(arg, NULL, &f);
 		return;
 	}

@@ -31,7 +31,7 @@ enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_S
 struct box_spec {
 	const char *prefix; /* whose it is, never NULL */
 	const char *name;   /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique in its prefix */
-	const char *image;  /* BOX_IMAGE, with ":latest" or without; others are FAIL_UNSUPPORTED */
+	const char *image;  /* as it is shown; which it is stands in settings->image_digest */
 	unsigned cpus;      /* 1 to 255 */
 	unsigned memory_mib;
 	unsigned disk_size_gb;
@@ -85,6 +85,8 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg);
 /* tenond ends: VMs go on. */
 void boxes_destroy(struct boxes *bs);
 
+/* What can be said of a spec before its image is here. False: *f says what is wrong. */
+bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct failure *f);
 typedef void (*box_done_fn)(void *arg, struct box *b,
 			    const struct failure *f); /* exactly one of b, f… except delete: b NULL */
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg);
@@ -96,6 +98,8 @@ void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, stru
 void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out);
 /* How many there are, those included that are on their way into or out of the database. */
 unsigned boxes_count(const struct boxes *bs, const char *prefix);
+/* How many boxes of a prefix are made of the image of this digest. */
+unsigned boxes_count_image(const struct boxes *bs, const char *prefix, const char *digest);
 void box_get_info(struct box *b, struct box_info *out);
 /* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail. */
 void box_start(struct box *b, box_done_fn done, void *arg);

@@ -35,7 +35,8 @@ enum failure_kind {
 	FAIL_TIMEOUT,
 	FAIL_UNSUPPORTED,
 	FAIL_PERMISSION,
-	FAIL_NO_SPACE, /* of a file system in the box */
+	FAIL_NO_SPACE, /* of a file system: in the box, or of the state */
+	FAIL_IMAGE,    /* it cannot be had, or is not what it says */
 	FAIL_INTERNAL,
 };
 struct failure {

@@ -154,6 +154,8 @@ enum http_error {
 	HTTP_INTERNAL,
 	HTTP_TIMEOUT,
 };
+/* Its word: "not_found". */
+const char *http_error_code(enum http_error error);
 /* Errors of this request carry their status as code, as before 2026-05, not a name. */
 void http_use_numeric_codes(struct http_request *r);
 bool http_has_numeric_codes(const struct http_request *r);

@@ -3,6 +3,7 @@
 
 #include "internal.h"
 #include "limits.h"
+#include "proto/cleanup.h"
 
 static const char *status_name(enum box_status s)
 {
@@ -59,6 +60,25 @@ static void on_box(void *arg, struct box *b, const struct failure *f)
 		http_reply_json(arg, 200, box_json(b));
 }
 
+/* ---- making one: its image is fetched first, if it is not here --------------------------------------- */
+
+struct creation {
+	struct rest *rest;
+	struct http_request *r;
+	struct box_request q;
+	char *prefix;
+	unsigned max_boxes;
+	struct image_want *want; /* while it is being fetched */
+};
+
+static void creation_free(struct creation *c)
+{
+	images_unwant(c->want);
+	box_request_finish(&c->q);
+	free(c->prefix);
+	free(c);
+}
+
 static void on_created(void *arg, struct box *b, const struct failure *f)
 {
 	struct http_request *r = arg;
@@ -72,20 +92,112 @@ static void on_created(void *arg, struct box *b, const struct failure *f)
 	}
 }
 
+static bool may_create(struct creation *c)
+{
+	struct failure f;
+	if (boxes_count(c->rest->config.boxes, c->prefix) >= c->max_boxes)
+		http_reply_error(c->r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
+				 c->max_boxes);
+	else if (!boxes_check(c->rest->config.boxes, &c->q.spec, &f))
+		rest_reply_failure(c->r, &f);
+	else
+		return true;
+	return false;
+}
+
+static bool take_image(struct creation *c, const struct image_info *i)
+{
+	struct box_settings *s = &c->q.settings, copy;
+	const struct box_settings image = {.image_digest = (char *)i->digest, .image = *i->config};
+	if (i->builtin)
+		return true;
+	if (settings_copy(&copy, &image) < 0) {
+		http_reply_error(c->r, HTTP_INTERNAL, "no memory");
+		return false;
+	}
+	s->image_digest = steal_ptr(&copy.image_digest);
+	s->image = copy.image;
+	copy.image = (struct image_config){0};
+	settings_finish(&copy);
+	return true;
+}
+
+/* From here to the box's row in memory the loop does not turn: the image cannot go. */
+static void create(struct creation *c, const struct image_info *i)
+{
+	if (may_create(c) && take_image(c, i))
+		boxes_add(c->rest->config.boxes, &c->q.spec, on_created, c->r);
+	creation_free(c);
+}
+
+static void on_image(void *arg, const struct image_info *i, const struct failure *f)
+{
+	struct creation *c = arg;
+	c->want = NULL;
+	http_on_gone(c->r, NULL, NULL);
+	if (i) {
+		create(c, i);
+		return;
+	}
+	rest_reply_failure(c->r, f);
+	creation_free(c);
+}
+
+static void on_creator_gone(void *arg)
+{
+	struct creation *c = arg;
+	http_reply_empty(c->r, 204);
+	creation_free(c);
+}
+
+static void find_image(struct creation *c)
+{
+	struct images *images = c->rest->config.images;
+	const char *name = c->q.spec.image;
+	struct image_request q = {.prefix = c->prefix, .reference = name, .done = on_image, .arg = c};
+	struct image_info i;
+	struct failure f;
+	struct err e = {0};
+	int status = images_find(images, c->prefix, name, &i, &e);
+	if (status == 0) {
+		create(c, &i);
+	} else if (status == -EINVAL || digest_is_valid(name)) {
+		http_reply_error_with(c->r, 0, status == -EINVAL ? HTTP_INVALID_ARGUMENT : HTTP_NOT_FOUND,
+				      json_pack("{s:s}", "field", "image"), "image: %s", e.msg);
+		creation_free(c);
+	} else if ((c->want = images_pull(images, &q, &f))) {
+		http_on_gone(c->r, on_creator_gone, c);
+	} else {
+		rest_reply_failure(c->r, &f);
+		creation_free(c);
+	}
+}
+
 void rest_create_box(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
-	struct box_request q;
 	const struct tenant *t = rest_tenant(rest, r);
-	if (!t || !box_request_read(&q, r))
+	struct creation *c = t ? calloc(1, sizeof *c) : NULL;
+	if (!t)
 		return;
-	q.spec.prefix = t->prefix;
-	if (boxes_count(rest->config.boxes, t->prefix) >= t->max_boxes)
-		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
-				 t->max_boxes);
+	char *prefix = strdup(t->prefix);
+	if (!c || !prefix) {
+		free(c);
+		free(prefix);
+		http_reply_error(r, HTTP_INTERNAL, "no memory");
+		return;
+	}
+	*c = (struct creation){.rest = rest, .r = r, .prefix = prefix, .max_boxes = t->max_boxes};
+	if (!box_request_read(&c->q, r)) {
+		free(prefix);
+		free(c);
+		return;
+	}
+	c->q.spec.prefix = prefix;
+	if (may_create(c))
+		find_image(c);
 	else
-		boxes_add(rest->config.boxes, &q.spec, on_created, r);
-	box_request_finish(&q);
+		creation_free(c);
 }
 
 /* ---- the list ---- */

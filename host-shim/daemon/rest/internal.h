@@ -25,6 +25,8 @@ struct box *rest_box(struct rest *rest, struct http_request *r);
 struct execution *rest_execution(struct rest *rest, struct http_request *r);
 /* Replies with what f says. */
 void rest_reply_failure(struct http_request *r, const struct failure *f);
+/* The word that such a reply has as its code. */
+const char *rest_failure_code(const struct failure *f);
 /* Ends reading a body: true if all was well, else it has replied 400 naming the field. Does not free f. */
 bool rest_fields_ok(struct http_request *r, struct fields *f);
 /* Location of something below the URL's own prefix. */
@@ -158,6 +160,16 @@ void rest_head_box(void *app, struct http_request *r);
 void rest_delete_box(void *app, struct http_request *r);
 void rest_start_box(void *app, struct http_request *r);
 void rest_stop_box(void *app, struct http_request *r);
+/* images.c */
+void rest_pull_image(void *app, struct http_request *r);
+void rest_load_image(void *app, struct http_request *r);
+void rest_list_pulls(void *app, struct http_request *r);
+void rest_cancel_pull(void *app, struct http_request *r);
+void rest_list_images(void *app, struct http_request *r);
+void rest_get_image(void *app, struct http_request *r);
+void rest_head_image(void *app, struct http_request *r);
+void rest_delete_image(void *app, struct http_request *r);
+void rest_prune_images(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
 void rest_list_executions(void *app, struct http_request *r);

@@ -5,6 +5,7 @@
 #include "host-shim/daemon/boxes/boxes.h"
 #include "host-shim/daemon/executions/executions.h"
 #include "host-shim/daemon/http/http.h"
+#include "host-shim/daemon/images/images.h"
 #include "host-shim/daemon/replay/replay.h"
 
 struct rest; /* the app of the HTTP server's routes */
@@ -12,6 +13,7 @@ struct rest; /* the app of the HTTP server's routes */
 struct rest_config {
 	uv_loop_t *loop;
 	struct boxes *boxes;
+	struct images *images;
 	struct executions *executions;
 	struct auth *auth;
 	struct tunnels *tunnels;

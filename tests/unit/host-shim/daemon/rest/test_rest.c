@@ -35,6 +35,7 @@ static struct {
 	struct replay *replay;
 	struct executions *executions;
 	struct boxes *boxes;
+	struct images *images;
 	char folder[64];
 	unsigned port;
 } t;
@@ -77,9 +78,21 @@ static int set_up(void **state)
 		return -1;
 	if (tunnels_create(&t.tunnels, &t.loop, t.boxes, &e) < 0)
 		return -1;
+	char base[96];
+	snprintf(base, sizeof base, "%s/base", t.folder);
+	fclose(fopen(base, "w"));
+	if (images_create(&t.images,
+			  &(struct images_config){.loop = &t.loop,
+						  .store = t.store,
+						  .state_dir = t.folder,
+						  .flatten_path = "/bin/false",
+						  .base = base},
+			  &e) < 0)
+		return -1;
 	rest_create(&t.rest,
 		    &(struct rest_config){.loop = &t.loop,
 					  .boxes = t.boxes,
+					  .images = t.images,
 					  .executions = t.executions,
 					  .auth = t.auth,
 					  .replay = t.replay,
@@ -101,6 +114,7 @@ static int tear_down(void **state)
 	uv_async_send(&t.stop);
 	pthread_join(t.thread, NULL);
 	rest_destroy(t.rest);
+	images_destroy(t.images);
 	store_close(t.store);
 	uv_run(&t.loop, UV_RUN_NOWAIT);
 	replay_destroy(t.replay);
@@ -110,10 +124,11 @@ static int tear_down(void **state)
 	free(fake_file);
 	snprintf(key, sizeof key, "%s/admin.key", t.folder);
 	unlink(key);
-	static const char *const files[] = {"db", "db-wal", "db-shm"};
-	for (size_t i = 0; i < 3; i++) {
+	static const char *const files[] = {"db",	    "db-wal",	    "db-shm", "base",
+					    "images/cache", "images/work", "images"};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		snprintf(key, sizeof key, "%s/%s", t.folder, files[i]);
-		unlink(key);
+		remove(key);
 	}
 	rmdir(t.folder);
 	return uv_loop_close(&t.loop);
