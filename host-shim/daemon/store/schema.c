@@ -127,6 +127,15 @@ static const char *const steps[] = {
 
 	/* JSON, boxes/settings.c */
 	"ALTER TABLE boxes ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';",
+
+	"CREATE TABLE volumes ("
+	"	id TEXT PRIMARY KEY,"
+	"	prefix TEXT NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	used_ms INTEGER NOT NULL," /* 0: not yet */
+	"	UNIQUE (prefix, name)"
+	") WITHOUT ROWID;",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))
