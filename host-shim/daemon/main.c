@@ -19,6 +19,7 @@
 #include "store/sql.h"
 #include "store/store.h"
 #include "tunnel/tunnel.h"
+#include "volumes/volumes.h"
 
 #define VERSION "tenon 0.1.0"
 
@@ -30,6 +31,7 @@ struct daemon {
 	char *runtime_dir;
 	struct store *store;
 	struct executions *executions;
+	struct volumes *volumes;
 	struct boxes *boxes;
 	struct auth *auth;
 	struct tunnels *tunnels;
@@ -167,6 +169,16 @@ static int open_store(struct daemon *d, uint64_t *starts, struct err *e)
 	return r < 0 ? r : store_run(d->store, count_start, starts, e);
 }
 
+static int open_volumes(struct daemon *d, struct err *e)
+{
+	_cleanup_free_ char *template = NULL;
+	if (asprintf(&template, "%s/upper.ext4", d->options.images_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "volumes");
+	struct volumes_config c = {
+		.loop = &d->loop, .store = d->store, .state_dir = d->options.state_dir, .template = template};
+	return volumes_create(&d->volumes, &c, e);
+}
+
 static int create_parts(struct daemon *d, struct err *e)
 {
 	const struct options *o = &d->options;
@@ -179,9 +191,13 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = executions_create(&d->executions, &xc, e);
 	if (r < 0)
 		return r;
+	r = open_volumes(d, e);
+	if (r < 0)
+		return r;
 	struct boxes_config bc = {.loop = &d->loop,
 				  .store = d->store,
 				  .executions = d->executions,
+				  .volumes = d->volumes,
 				  .state_dir = o->state_dir,
 				  .runtime_dir = d->runtime_dir,
 				  .host_dir = o->runtime_base,
@@ -210,6 +226,7 @@ static int create_parts(struct daemon *d, struct err *e)
 	struct rest_config rc = {.loop = &d->loop,
 				 .boxes = d->boxes,
 				 .executions = d->executions,
+				 .volumes = d->volumes,
 				 .auth = d->auth,
 				 .replay = d->replay,
 				 .tunnels = d->tunnels};
@@ -261,6 +278,7 @@ static void let_go(struct daemon *d)
 	tunnels_destroy(d->tunnels);
 	replay_freeze(d->replay);
 	boxes_destroy(d->boxes);
+	volumes_destroy(d->volumes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);

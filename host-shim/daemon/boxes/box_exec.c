@@ -23,6 +23,14 @@ static void pending_free(struct pending_exec *p)
 
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
+	if (session_running(b->session) >= BOX_EXECUTIONS_MAX) {
+		struct failure f;
+		box_failure(&f, FAIL_EXHAUSTED, "%u executions run in this box, and no more may",
+			    session_running(b->session));
+		done(arg, NULL, &f);
+		return;
+	}
+	box_touch(b);
 	/* The box's environment is in the agent since Configure. */
 	struct exec_spec merged = *spec;
 	if (!merged.cwd)
@@ -47,8 +55,7 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		start_execution(b, spec, done, arg);
 		return;
 	}
-	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
-		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	if (!box_may_resume(b, &f)) {
 		done(arg, NULL, &f);
 		return;
 	}

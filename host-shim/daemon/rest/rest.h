@@ -6,6 +6,7 @@
 #include "host-shim/daemon/executions/executions.h"
 #include "host-shim/daemon/http/http.h"
 #include "host-shim/daemon/replay/replay.h"
+#include "host-shim/daemon/volumes/volumes.h"
 
 struct rest; /* the app of the HTTP server's routes */
 
@@ -13,6 +14,7 @@ struct rest_config {
 	uv_loop_t *loop;
 	struct boxes *boxes;
 	struct executions *executions;
+	struct volumes *volumes;
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;

@@ -35,6 +35,7 @@ static struct {
 	struct replay *replay;
 	struct executions *executions;
 	struct boxes *boxes;
+	struct volumes *volumes;
 	char folder[64];
 	unsigned port;
 } t;
@@ -68,6 +69,13 @@ static int set_up(void **state)
 	if (store_open(&t.store, &t.loop, db, &e) < 0)
 		return -1;
 	executions_create(&t.executions, &(struct executions_config){.loop = &t.loop}, &e);
+	if (volumes_create(&t.volumes,
+			   &(struct volumes_config){.loop = &t.loop,
+						    .store = t.store,
+						    .state_dir = t.folder,
+						    .template = "/dev/null"},
+			   &e) < 0)
+		return -1;
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
 	if (auth_create(&t.auth,
 			&(struct auth_config){.store = t.store, .state_dir = t.folder, .no_auth = true},
@@ -81,6 +89,7 @@ static int set_up(void **state)
 		    &(struct rest_config){.loop = &t.loop,
 					  .boxes = t.boxes,
 					  .executions = t.executions,
+					  .volumes = t.volumes,
 					  .auth = t.auth,
 					  .replay = t.replay,
 					  .tunnels = t.tunnels},
@@ -101,6 +110,7 @@ static int tear_down(void **state)
 	uv_async_send(&t.stop);
 	pthread_join(t.thread, NULL);
 	rest_destroy(t.rest);
+	volumes_destroy(t.volumes);
 	store_close(t.store);
 	uv_run(&t.loop, UV_RUN_NOWAIT);
 	replay_destroy(t.replay);
@@ -115,6 +125,8 @@ static int tear_down(void **state)
 		snprintf(key, sizeof key, "%s/%s", t.folder, files[i]);
 		unlink(key);
 	}
+	snprintf(key, sizeof key, "%s/volumes", t.folder);
+	rmdir(key);
 	rmdir(t.folder);
 	return uv_loop_close(&t.loop);
 }
