@@ -15,6 +15,7 @@ static const struct {
 	{"cp", command_cp, "copy files to a box, or from one"},
 	{"ps", command_ps, "list boxes"},
 	{"rm", command_rm, "remove boxes"},
+	{"volume", command_volume, "make, list and remove volumes"},
 };
 
 static void usage(FILE *to)
