@@ -15,6 +15,7 @@ int command_run(const struct globals *g, int argc, char **argv);
 int command_exec(const struct globals *g, int argc, char **argv);
 int command_cp(const struct globals *g, int argc, char **argv);
 int command_ps(const struct globals *g, int argc, char **argv);
+int command_volume(const struct globals *g, int argc, char **argv);
 int command_rm(const struct globals *g, int argc, char **argv);
 int command_pull(const struct globals *g, int argc, char **argv);
 int command_load(const struct globals *g, int argc, char **argv);

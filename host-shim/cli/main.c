@@ -19,6 +19,7 @@ static const struct {
 	{"load", command_load, "take an image from an archive, or from elsewhere on the daemon's host"},
 	{"images", command_images, "list images"},
 	{"rmi", command_rmi, "remove images"},
+	{"volume", command_volume, "make, list and remove volumes"},
 };
 
 static void usage(FILE *to)

@@ -20,6 +20,7 @@
 #include "store/sql.h"
 #include "store/store.h"
 #include "tunnel/tunnel.h"
+#include "volumes/volumes.h"
 
 #define VERSION "tenon 0.1.0"
 
@@ -31,6 +32,7 @@ struct daemon {
 	char *runtime_dir;
 	struct store *store;
 	struct executions *executions;
+	struct volumes *volumes;
 	struct boxes *boxes;
 	struct images *images;
 	struct auth *auth;
@@ -183,6 +185,16 @@ static unsigned count_boxes(void *arg, const char *prefix, const char *digest)
 	return boxes_count_image(arg, prefix, digest);
 }
 
+static int open_volumes(struct daemon *d, struct err *e)
+{
+	_cleanup_free_ char *template = NULL;
+	if (asprintf(&template, "%s/upper.ext4", d->options.images_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "volumes");
+	struct volumes_config c = {
+		.loop = &d->loop, .store = d->store, .state_dir = d->options.state_dir, .template = template};
+	return volumes_create(&d->volumes, &c, e);
+}
+
 static int create_parts(struct daemon *d, struct err *e)
 {
 	const struct options *o = &d->options;
@@ -195,9 +207,13 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = executions_create(&d->executions, &xc, e);
 	if (r < 0)
 		return r;
+	r = open_volumes(d, e);
+	if (r < 0)
+		return r;
 	struct boxes_config bc = {.loop = &d->loop,
 				  .store = d->store,
 				  .executions = d->executions,
+				  .volumes = d->volumes,
 				  .state_dir = o->state_dir,
 				  .runtime_dir = d->runtime_dir,
 				  .host_dir = o->runtime_base,
@@ -242,6 +258,7 @@ static int create_parts(struct daemon *d, struct err *e)
 				 .boxes = d->boxes,
 				 .images = d->images,
 				 .executions = d->executions,
+				 .volumes = d->volumes,
 				 .auth = d->auth,
 				 .replay = d->replay,
 				 .tunnels = d->tunnels};
@@ -295,6 +312,7 @@ static void let_go(struct daemon *d)
 	replay_freeze(d->replay);
 	images_destroy(d->images);
 	boxes_destroy(d->boxes);
+	volumes_destroy(d->volumes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);

@@ -217,9 +217,9 @@ def test_killed_at_any_moment_of_a_start(make_daemon):
     assert daemon.client().run(box, "echo", "fine")[0] == b"fine\n"
 
 
-def quiet(f, *args):
+def quiet(f, *args, **kw):
     try:
-        f(*args)
+        f(*args, **kw)
     except Exception:
         pass
 

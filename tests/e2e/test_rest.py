@@ -580,7 +580,6 @@ def test_bad_box_fields_create_nothing(client, body, field):
         ({"user": "1000"}, "user"),
         ({"entrypoint": ["a"]}, "entrypoint"),
         ({"cmd": ["a"]}, "cmd"),
-        ({"volumes": [{"managed_volume": "v", "guest_path": "/v"}]}, "volumes"),
         ({"secrets": [{"name": "a", "value": "b"}]}, "secrets"),
         ({"security": "strict"}, "security"),
         ({"network": {"mode": "enabled", "allow_net": ["example.com"]}}, "network.allow_net"),

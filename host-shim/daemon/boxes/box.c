@@ -24,6 +24,7 @@
 #include "proto/frame.h"
 
 #define GRACE_DEFAULT_MS 5000
+#define GRACE_SHORT_MS 1000
 #define UNMOUNT_MS 10000 /* what the agent needs beyond the grace: KILL, unmount, sync */
 #define ADOPT_HELLO_MS 10000
 /* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level.
@@ -170,7 +171,19 @@ static void on_running(struct box *b)
 	if (b->told.status != BOX_RUNNING || status_of(b) != BOX_RUNNING)
 		return;
 	settle(b);
+	box_touch(b);
 	box_tell(b, WISH_RUNNING, NULL);
+	boxes_attend(b->boxes);
+}
+
+/* Somebody wants a box to run that does not. */
+static void start_anew(struct box *b)
+{
+	struct failure f;
+	if (!state_has_vm(status_of(b)) && !box_volumes_free(b, &f))
+		box_tell(b, WISH_RUNNING, &f);
+	else
+		advance(b, EVENT_START);
 }
 
 static void on_over(struct box *b)
@@ -191,8 +204,9 @@ static void on_over(struct box *b)
 		box_tell(b, WISH_RUNNING, &f);
 	} else if (has_waiter(b, WISH_RUNNING)) {
 		/* They came while it was stopping. */
-		advance(b, EVENT_START);
+		start_anew(b);
 	}
+	boxes_attend(b->boxes);
 }
 
 static void enter(struct box *b, enum box_status status)
@@ -417,6 +431,7 @@ static void continue_start(struct box *b)
 {
 	const struct boxes_config *c = &b->boxes->config;
 	char lower[4096], upper[4096];
+	struct vmm_disk disks[BOX_VOLUMES_MAX];
 	struct err e = {0};
 	b->awaits_accel = !b->boxes->accel_result;
 	if (b->awaits_accel)
@@ -445,11 +460,14 @@ static void continue_start(struct box *b)
 		.memory_mib = b->row.memory_mib,
 		.lower = lower,
 		.upper = upper,
+		.disks = disks,
+		.n_disks = b->row.settings.n_volumes,
 		.arg = b,
 		.ready = on_vmm_ready,
 		.ended = on_vmm_ended,
 	};
-	if (doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 ||
+	if (box_volumes_disks(b, disks, &e) < 0 ||
+	    doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 ||
 	    vmm_spawn(&b->vmm, &v, &e) < 0) {
 		give_up(b, "%s", e.msg);
 		return;
@@ -572,10 +590,20 @@ void box_start(struct box *b, box_done_fn done, void *arg)
 	if (!add_waiter(b, WISH_RUNNING, done, arg))
 		return;
 	bool ending = !state_has_vm(status_of(b)) && state_has_vm(b->told.status);
+	box_touch(b);
 	if (status_of(b) == BOX_RUNNING && b->told.status == BOX_RUNNING)
 		box_tell(b, WISH_RUNNING, NULL);
 	else if (!ending)
-		advance(b, EVENT_START);
+		start_anew(b);
+}
+
+bool box_may_resume(const struct box *b, struct failure *f)
+{
+	enum box_status now = status_of(b);
+	if (b->row.auto_resume || (now != BOX_STOPPING && now != BOX_STOPPED))
+		return true;
+	box_failure(f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	return false;
 }
 
 void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg)
@@ -599,8 +627,10 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 	if (!add_waiter(b, WISH_GONE, done, arg))
 		return;
 	b->doomed = true;
-	/* Nobody will miss what the guest has not written yet. */
-	if (alive)
+	/* Nobody will miss what the guest has not written yet, unless it belongs to a volume. */
+	if (alive && box_volumes_writable(b))
+		begin_stop(b, GRACE_SHORT_MS);
+	else if (alive)
 		begin_stop(b, 0);
 	else if (!was_doomed && !state_has_vm(b->told.status))
 		box_remove(b);

@@ -8,6 +8,7 @@
 #include "boxes.h"
 #include "disk.h"
 #include "doorbell.h"
+#include "host-shim/daemon/volumes/volumes.h"
 #include "state.h"
 #include "tally.h"
 #include "vmm.h"
@@ -22,6 +23,12 @@ struct waiter {
 };
 TAILQ_HEAD(waiter_list, waiter);
 
+/* Something that is done with a box and keeps it: its auto_stop and auto_delete wait for the end of it. */
+struct box_use {
+	LIST_ENTRY(box_use) entry;
+	struct box *box; /* NULL: it is over, or the box is gone */
+};
+
 struct box {
 	TAILQ_ENTRY(box) entry;
 	struct boxes *boxes;
@@ -30,6 +37,8 @@ struct box {
 	bool listed;          /* its row is committed and not deleted */
 	bool doomed;          /* DELETE was accepted: it will not start again */
 	struct waiter_list waiters;
+	LIST_HEAD(, box_use) uses;
+	uint64_t used_ms; /* CLOCK_MONOTONIC: when something was last done with it */
 	uint64_t commands, exec_errors;
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
 	char *state_dir, *run_dir;
@@ -56,6 +65,7 @@ struct boxes {
 	struct boxes_config config; /* strings owned */
 	struct box_list list;
 	struct tally_list tallies;
+	uv_timer_t attention; /* lifetime.c */
 	struct accel *accel;
 	const char *accel_result; /* NULL: not known yet */
 	bool closing;
@@ -94,6 +104,35 @@ void box_abandon(struct box *b);
 /* Sends Configure on the box's session; done(b, failure). */
 int box_configure(struct box *b, session_done_fn done, struct err *e);
 
+/* ---- lifetime.c ---- */
+
+void box_touch(struct box *b);
+/* *u lives until box_use_end, which may come after the box's own end. */
+void box_use_begin(struct box *b, struct box_use *u);
+void box_use_end(struct box_use *u);
+void box_uses_drop(struct box *b);
+/* A deadline may have come nearer: a box runs, or has stopped. */
+void boxes_attend(struct boxes *bs);
+
+/* ---- box_volumes.c ---- */
+
+struct box_mounts {
+	Tenon__Mount mounts[BOX_VOLUMES_MAX], *list[BOX_VOLUMES_MAX];
+	char devices[BOX_VOLUMES_MAX][8];
+	size_t n;
+};
+/* Of a row that is to be a box: names become ids. False with the reason, FAIL_NOT_FOUND for one that is not
+ * there. */
+bool box_volumes_resolve(struct boxes *bs, struct box_row *row, struct failure *f);
+/* False with the reason: a box that has a VM stands in the way. */
+bool box_volumes_free(const struct box *b, struct failure *f);
+/* Whether an end without notice would lose what a guest has written to what stays. */
+bool box_volumes_writable(const struct box *b);
+/* Their disks, as many as there are mounts; notes that they are used. -ENOENT: one is not here. */
+int box_volumes_disks(struct box *b, struct vmm_disk disks[BOX_VOLUMES_MAX], struct err *e);
+/* Borrows from b. */
+void box_volumes_mounts(const struct box *b, struct box_mounts *m);
+
 /* ---- verdict.c ---- */
 
 /* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the
@@ -109,5 +148,7 @@ void boxes_sweep(struct boxes *bs);
 /* Empties and removes a flat directory of sockets. */
 void remove_run_dir(const char *path);
 
+/* False with the reason: it is stopped and only POST …/start may start it. */
+bool box_may_resume(const struct box *b, struct failure *f);
 void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

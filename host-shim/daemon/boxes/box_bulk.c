@@ -11,6 +11,7 @@ struct box_bulk {
 	bool starting, closed;
 	bool failed;
 	struct failure failure;
+	struct box_use use;
 	void (*wake)(void *arg);
 	void *arg;
 };
@@ -77,6 +78,9 @@ struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool sta
 		abort(); /* as in store_submit: there is nothing left to tell it with */
 	op->wake = wake;
 	op->arg = arg;
+	/* What never starts a box, like its metrics, does not keep it either. */
+	if (start)
+		box_use_begin(b, &op->use);
 	if (b->row.life.status == BOX_RUNNING && b->told.status == BOX_RUNNING && b->session) {
 		open_bulk(op, b, req);
 		return op;
@@ -84,8 +88,7 @@ struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool sta
 	if (!start) {
 		box_failure(&f, FAIL_CONFLICT, "the box does not run");
 		op_fail(op, &f);
-	} else if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
-		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	} else if (!box_may_resume(b, &f)) {
 		op_fail(op, &f);
 	} else if (!(op->req = copy_request(req))) {
 		box_failure(&f, FAIL_EXHAUSTED, "no memory");
@@ -103,6 +106,7 @@ void box_bulk_close(struct box_bulk *op)
 	if (!op)
 		return;
 	op->closed = true;
+	box_use_end(&op->use);
 	if (!op->starting)
 		op_free(op);
 }

@@ -63,11 +63,15 @@ int box_configure(struct box *b, session_done_fn done, struct err *e)
 	if (!env)
 		return err_sys(e, "box", ENOMEM, "environment");
 	const char *name = b->row.name ? b->row.name : b->row.id;
+	struct box_mounts volumes;
+	box_volumes_mounts(b, &volumes);
 	Tenon__Configure request = TENON__CONFIGURE__INIT;
 	request.hostname = (ProtobufCBinaryData){strnlen(name, HOSTNAME_MAX), (uint8_t *)name};
 	request.root = &root;
 	request.n_env = n_env;
 	request.env = env;
+	request.n_mounts = volumes.n;
+	request.mounts = volumes.list;
 	request.realtime_ns = clock_ns(CLOCK_REALTIME);
 	request.seed = (ProtobufCBinaryData){seeded > 0 ? (size_t)seeded : 0, (uint8_t *)seed};
 

@@ -30,6 +30,14 @@ static void *memdup(const void *bytes, size_t len)
 
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
+	if (session_running(b->session) >= BOX_EXECUTIONS_MAX) {
+		struct failure f;
+		box_failure(&f, FAIL_EXHAUSTED, "%u executions run in this box, and no more may",
+			    session_running(b->session));
+		done(arg, NULL, &f);
+		return;
+	}
+	box_touch(b);
 	/* The box's environment is in the agent since Configure. */
 	struct exec_spec merged = *spec;
 	const struct box_settings *s = &b->row.settings;
@@ -57,8 +65,7 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		start_execution(b, spec, done, arg);
 		return;
 	}
-	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
-		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	if (!box_may_resume(b, &f)) {
 		done(arg, NULL, &f);
 		return;
 	}
@@ -71,8 +78,8 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
 		p->spec.user = spec->user ? strdup(spec->user) : NULL;
 		p->spec.rules = spec->rules ? memdup(spec->rules, spec->rules_len) : NULL;
-		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user) ||
-			 (spec->rules && !p->spec.rules);
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) ||
+			 (spec->user && !p->spec.user) || (spec->rules && !p->spec.rules);
 	}
 	if (failed) {
 		if (p)

@@ -37,6 +37,8 @@ struct box *box_create(struct boxes *bs, struct box_row *row)
 	b->row = *row;
 	b->told = row->life;
 	TAILQ_INIT(&b->waiters);
+	LIST_INIT(&b->uses);
+	box_touch(b);
 	uv_timer_init(bs->config.loop, &b->timer);
 	b->timer.data = b;
 	if (asprintf(&b->state_dir, "%s/boxes/%s", bs->config.state_dir, b->row.id) < 0)
@@ -65,6 +67,7 @@ void box_release(struct box *b)
 void box_destroy(struct box *b)
 {
 	box_release(b);
+	box_uses_drop(b);
 	TAILQ_REMOVE(&b->boxes->list, b, entry);
 	uv_close((uv_handle_t *)&b->timer, free_box);
 }
@@ -190,6 +193,9 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		boxes_unref(bs);
 		return r;
 	}
+	uv_timer_init(c->loop, &bs->attention);
+	bs->attention.data = bs;
+	boxes_ref(bs);
 	*out = bs;
 	return 0;
 }
@@ -199,6 +205,7 @@ static void on_settled(void *arg)
 	struct boxes *bs = arg;
 	if (--bs->adopting > 0)
 		return;
+	boxes_attend(bs);
 	bs->adopted(bs->adopted_arg);
 }
 
@@ -219,6 +226,11 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg)
 	on_settled(bs);
 }
 
+static void on_attention_closed(uv_handle_t *h)
+{
+	boxes_unref(h->data);
+}
+
 void boxes_destroy(struct boxes *bs)
 {
 	struct box *b;
@@ -226,6 +238,7 @@ void boxes_destroy(struct boxes *bs)
 		return;
 	bs->closing = true;
 	accel_destroy(bs->accel);
+	uv_close((uv_handle_t *)&bs->attention, on_attention_closed);
 	TAILQ_FOREACH (b, &bs->list, entry) {
 		box_abandon(b);
 		box_release(b);
@@ -369,13 +382,13 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	struct addition *a = malloc(sizeof *a);
 	int r = box_row_init(&row, spec);
 	struct box *b = NULL;
-	if (a && r == 0)
+	box_failure(&f, FAIL_EXHAUSTED, "no memory");
+	if (a && r == 0 && box_volumes_resolve(bs, &row, &f))
 		b = box_create(bs, &row);
 	else
 		box_row_finish(&row);
 	if (!b) {
 		free(a);
-		box_failure(&f, FAIL_EXHAUSTED, "no memory");
 		done(arg, NULL, &f);
 		return;
 	}

@@ -105,6 +105,8 @@ int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(
 		 struct bulk **out, struct err *e);
 bool session_up(const struct session *s);          /* HELLO is done and the link stands */
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
+/* CLOCK_MONOTONIC, ms: when the last of them ended; 0 if none has. */
+uint64_t session_idle_since(const struct session *s);
 
 /* ---- starting ---- */
 enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON, SECCOMP_RULES };

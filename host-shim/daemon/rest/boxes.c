@@ -5,6 +5,10 @@
 #include "limits.h"
 #include "proto/cleanup.h"
 
+#define ID_DIGITS                                       \
+	"0123456789ABCDEFGHJKMNPQRSTVWXYZ" /* ULIDs' */ \
+	"vol_"                             /* before those of volumes */
+
 static const char *status_name(enum box_status s)
 {
 	switch (s) {
@@ -36,6 +40,8 @@ static json_t *box_json(struct box *b)
 			  "auto_resume", (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions",
 			  (int)i.executions, "labels", labels ? labels : json_object());
 	json_object_set_new(o, "created_at", rest_time(i.created_ms));
+	if (i.settings && i.settings->n_volumes)
+		json_object_set_new(o, "volumes", rest_volumes_json(i.settings));
 	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
 	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
 	if (i.working_dir)
@@ -244,7 +250,7 @@ static bool read_status(struct http_request *r, const char **out)
 }
 
 /* Without a pageSize everything is on page 1: the published clients ignore next_page_token. */
-static bool read_page(struct http_request *r, uint64_t *size, const char **after)
+bool rest_read_page(struct http_request *r, uint64_t *size, const char **after)
 {
 	const char *text = http_query(r, "pageSize");
 	*after = http_query(r, "pageToken");
@@ -252,7 +258,7 @@ static bool read_page(struct http_request *r, uint64_t *size, const char **after
 	if (text && (!rest_parse_position(text, size) || *size < 1 || *size > 1000))
 		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageSize"),
 				      "pageSize must be between 1 and 1000");
-	else if (*after && (!**after || strspn(*after, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != strlen(*after)))
+	else if (*after && (!**after || strspn(*after, ID_DIGITS) != strlen(*after)))
 		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageToken"),
 				      "pageToken must be a next_page_token of this list");
 	else
@@ -266,7 +272,7 @@ void rest_list_boxes(void *app, struct http_request *r)
 	struct listing l = {0};
 	uint64_t size;
 	const struct tenant *t = rest_tenant(rest, r);
-	if (!t || !read_status(r, &l.status) || !read_page(r, &size, &l.after))
+	if (!t || !read_status(r, &l.status) || !rest_read_page(r, &size, &l.after))
 		return;
 	if (!l.after)
 		l.after = "";

@@ -59,6 +59,14 @@ struct box_request {
 bool box_request_read(struct box_request *q, struct http_request *r);
 void box_request_finish(struct box_request *q);
 
+/* volumes.c: volumes of a create body, into s; and back */
+void rest_read_volumes(struct fields *f, struct box_settings *s);
+json_t *rest_volumes_json(const struct box_settings *s);
+
+/* boxes.c: pageSize and pageToken of a list that is ordered by ids; *after NULL: from the first. False: it
+ * has replied. */
+bool rest_read_page(struct http_request *r, uint64_t *size, const char **after);
+
 /* exec_spec.c */
 struct exec_request {
 	struct exec_spec spec;
@@ -191,6 +199,11 @@ void rest_watch_folder(void *app, struct http_request *r);
 void rest_box_metrics(void *app, struct http_request *r);
 void rest_list_processes(void *app, struct http_request *r);
 void rest_console(void *app, struct http_request *r);
+/* volumes.c */
+void rest_create_volume(void *app, struct http_request *r);
+void rest_list_volumes(void *app, struct http_request *r);
+void rest_get_volume(void *app, struct http_request *r);
+void rest_delete_volume(void *app, struct http_request *r);
 /* tunnel.c */
 void rest_tunnel(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */

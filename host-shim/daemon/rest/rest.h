@@ -7,6 +7,7 @@
 #include "host-shim/daemon/http/http.h"
 #include "host-shim/daemon/images/images.h"
 #include "host-shim/daemon/replay/replay.h"
+#include "host-shim/daemon/volumes/volumes.h"
 
 struct rest; /* the app of the HTTP server's routes */
 
@@ -15,6 +16,7 @@ struct rest_config {
 	struct boxes *boxes;
 	struct images *images;
 	struct executions *executions;
+	struct volumes *volumes;
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;

@@ -141,6 +141,15 @@ static const char *const steps[] = {
 	"	cached_ms INTEGER NOT NULL,"
 	"	PRIMARY KEY (prefix, reference)"
 	") WITHOUT ROWID;",
+
+	"CREATE TABLE volumes ("
+	"	id TEXT PRIMARY KEY,"
+	"	prefix TEXT NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	used_ms INTEGER NOT NULL," /* 0: not yet */
+	"	UNIQUE (prefix, name)"
+	") WITHOUT ROWID;",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))

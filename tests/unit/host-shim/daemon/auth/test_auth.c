@@ -129,7 +129,8 @@ static void words_give_scopes(void **state)
 	(void)state;
 	assert_int_equal(scopes_of_word("box:read", 8), SCOPE_BOX_READ);
 	assert_int_equal(scopes_of_word("box:rea", 7), -1);
-	assert_int_equal(scopes_of_word("read:volumes", 12), 0);
+	assert_int_equal(scopes_of_word("write:volumes", 13), SCOPE_VOLUME_READ | SCOPE_VOLUME_WRITE);
+	assert_int_equal(scopes_of_word("write:registries", 16), 0);
 	assert_int_equal(scopes_of_words("boxes:write  nonsense box:exec"),
 			 SCOPE_BOX_WRITE | SCOPE_BOX_DELETE | SCOPE_BOX_EXEC);
 	assert_int_equal(scopes_of_words(""), 0);

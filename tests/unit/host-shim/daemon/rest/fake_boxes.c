@@ -147,6 +147,13 @@ void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, stru
 			fn(arg, b);
 }
 
+const char *boxes_volume_user(const struct boxes *bs, const char *volume)
+{
+	(void)bs;
+	(void)volume;
+	return NULL;
+}
+
 static void count(void *arg, struct box *b)
 {
 	(void)b;

@@ -36,6 +36,7 @@ static struct {
 	struct executions *executions;
 	struct boxes *boxes;
 	struct images *images;
+	struct volumes *volumes;
 	char folder[64];
 	unsigned port;
 } t;
@@ -69,6 +70,13 @@ static int set_up(void **state)
 	if (store_open(&t.store, &t.loop, db, &e) < 0)
 		return -1;
 	executions_create(&t.executions, &(struct executions_config){.loop = &t.loop}, &e);
+	if (volumes_create(&t.volumes,
+			   &(struct volumes_config){.loop = &t.loop,
+						    .store = t.store,
+						    .state_dir = t.folder,
+						    .template = "/dev/null"},
+			   &e) < 0)
+		return -1;
 	boxes_create(&t.boxes, &(struct boxes_config){.executions = t.executions}, &e);
 	if (auth_create(&t.auth,
 			&(struct auth_config){.store = t.store, .state_dir = t.folder, .no_auth = true},
@@ -94,6 +102,7 @@ static int set_up(void **state)
 					  .boxes = t.boxes,
 					  .images = t.images,
 					  .executions = t.executions,
+					  .volumes = t.volumes,
 					  .auth = t.auth,
 					  .replay = t.replay,
 					  .tunnels = t.tunnels},
@@ -115,6 +124,7 @@ static int tear_down(void **state)
 	pthread_join(t.thread, NULL);
 	rest_destroy(t.rest);
 	images_destroy(t.images);
+	volumes_destroy(t.volumes);
 	store_close(t.store);
 	uv_run(&t.loop, UV_RUN_NOWAIT);
 	replay_destroy(t.replay);
@@ -130,6 +140,8 @@ static int tear_down(void **state)
 		snprintf(key, sizeof key, "%s/%s", t.folder, files[i]);
 		remove(key);
 	}
+	snprintf(key, sizeof key, "%s/volumes", t.folder);
+	rmdir(key);
 	rmdir(t.folder);
 	return uv_loop_close(&t.loop);
 }
