@@ -43,6 +43,7 @@ struct box {
 	struct doorbell *doorbell;
 	struct vmm *vmm;
 	struct session *session;
+	LIST_HEAD(, box_bulk) unlinked; /* operations that wait for the link to come back */
 	uv_timer_t timer; /* of the step that is on: boot, orderly end, first HELLO after adoption */
 	char why[160];    /* why we end it, if nobody asked; "" else */
 	void (*settled)(void *arg); /* adoption waits for it */
@@ -93,6 +94,13 @@ void box_abandon(struct box *b);
 
 /* Sends Configure on the box's session; done(b, failure). */
 int box_configure(struct box *b, session_done_fn done, struct err *e);
+
+/* ---- box_bulk.c ---- */
+
+/* The link is back: operations that waited for it begin. */
+void box_bulks_begin(struct box *b);
+/* There will be none: they fail. */
+void box_bulks_fail(struct box *b);
 
 /* ---- verdict.c ---- */
 

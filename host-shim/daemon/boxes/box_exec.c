@@ -67,8 +67,8 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
 		p->spec.user = spec->user ? strdup(spec->user) : NULL;
 		p->spec.rules = spec->rules ? memdup(spec->rules, spec->rules_len) : NULL;
-		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user) ||
-			 (spec->rules && !p->spec.rules);
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) ||
+			 (spec->user && !p->spec.user) || (spec->rules && !p->spec.rules);
 	}
 	if (failed) {
 		if (p)

@@ -23,7 +23,7 @@ struct attach {
 	uint64_t held_since; /* loop time */
 	bool ping_out;
 	bool may_kill; /* its bearer's dialect has no other way to kill */
-	bool ended; /* the exit is sent: nothing more is read, and somebody else may attach */
+	bool ended;    /* the exit is sent: nothing more is read, and somebody else may attach */
 	uv_loop_t *loop;
 	uint8_t frame[FRAME_MAX];
 };

@@ -66,8 +66,8 @@ static uint64_t digits(const char **p, bool *found)
 	return errno ? INT64_MAX : n;
 }
 
-/* "bytes=5-9", "bytes=5-" and "bytes=-5" (RFC 9110 §14). Any other form, like that of several ranges, is what a
- * server may ignore: the reply is the whole. */
+/* "bytes=5-9", "bytes=5-" and "bytes=-5" (RFC 9110 §14). Any other form, like that of several ranges, is what
+ * a server may ignore: the reply is the whole. */
 static struct range read_range(const struct http_request *r)
 {
 	struct range range = {.to = UINT64_MAX};

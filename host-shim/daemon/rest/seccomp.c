@@ -1,5 +1,5 @@
-/* linux.seccomp of the OCI runtime specification, in its JSON, as the agent's message. What the agent cannot do
- * is refused by its name: a filter with a part left out would be another filter. */
+/* linux.seccomp of the OCI runtime specification, in its JSON, as the agent's message. What the agent cannot
+ * do is refused by its name: a filter with a part left out would be another filter. */
 #include <stdlib.h>
 #include <string.h>
 
