@@ -372,6 +372,8 @@ static void on_session_up(void *arg, const Tenon__Hello *hello)
 	struct box *b = arg;
 	if (status_of(b) == BOX_RUNNING)
 		on_adopted_hello(b, hello);
+	if (status_of(b) == BOX_RUNNING && b->session)
+		box_bulks_begin(b);
 	if (status_of(b) != BOX_STARTING || b->why[0] || b->configuring)
 		return;
 	if (hello->configured)
@@ -494,6 +496,7 @@ static void end_executions(struct box *b, const char *reason)
 		fprintf(stderr, "tenond: box %s: %s\n", b->row.id, e.msg);
 	if (b->session)
 		session_destroy(steal_ptr(&b->session), reason);
+	box_bulks_fail(b);
 }
 
 /* No process of the VM is left, or none was made. */

@@ -52,6 +52,7 @@ struct box {
 	struct doorbell *doorbell;
 	struct vmm *vmm;
 	struct session *session;
+	LIST_HEAD(, box_bulk) unlinked; /* operations that wait for the link to come back */
 	uv_timer_t timer; /* of the step that is on: boot, orderly end, first HELLO after adoption */
 	char why[160];    /* why we end it, if nobody asked; "" else */
 	void (*settled)(void *arg); /* adoption waits for it */
@@ -132,6 +133,13 @@ bool box_volumes_writable(const struct box *b);
 int box_volumes_disks(struct box *b, struct vmm_disk disks[BOX_VOLUMES_MAX], struct err *e);
 /* Borrows from b. */
 void box_volumes_mounts(const struct box *b, struct box_mounts *m);
+
+/* ---- box_bulk.c ---- */
+
+/* The link is back: operations that waited for it begin. */
+void box_bulks_begin(struct box *b);
+/* There will be none: they fail. */
+void box_bulks_fail(struct box *b);
 
 /* ---- verdict.c ---- */
 

@@ -61,6 +61,7 @@ void box_release(struct box *b)
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	if (b->session)
 		session_destroy(steal_ptr(&b->session), NULL);
+	box_bulks_fail(b);
 	vmm_destroy(steal_ptr(&b->vmm));
 }
 

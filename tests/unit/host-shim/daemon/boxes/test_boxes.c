@@ -37,6 +37,8 @@ static struct {
 	bool silent;         /* no HELLO ever comes */
 	bool refuse;         /* Configure fails */
 	bool ignore_stop;    /* Shutdown is answered and nothing happens */
+	bool unlinked;       /* the link is down */
+	int dials;           /* of bulk connections */
 	bool was_configured; /* what HELLO says: an adopted box's agent is */
 	int sessions, configures, shutdowns, forgotten;
 	unsigned running; /* executions of every session */
@@ -154,6 +156,30 @@ int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(
 	(void)arg;
 	(void)out;
 	return err_set(e, "session", ENOTCONN, "there is no agent");
+}
+
+void failure_from_agent(struct failure *f, const Tenon__Error *m)
+{
+	(void)m;
+	*f = (struct failure){.kind = FAIL_INTERNAL};
+}
+
+bool session_up(const struct session *s)
+{
+	(void)s;
+	return !fake.unlinked;
+}
+
+int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
+		 struct bulk **out, struct err *e)
+{
+	(void)s;
+	(void)wake;
+	(void)arg;
+	(void)out;
+	assert_int_equal(req->op_case, TENON__BULK_REQUEST__OP_METRICS);
+	fake.dials++;
+	return err_set(e, "bulk", ECONNREFUSED, "dialled");
 }
 
 void failure_from_agent(struct failure *f, const Tenon__Error *m)
@@ -508,6 +534,58 @@ static void exec_starts_the_box(void **state)
 	wait_done(x, 1);
 	assert_string_equal(fake.env, "true in /srv");
 	assert_int_equal(info(x).status, BOX_RUNNING);
+}
+
+static void on_wake(void *arg)
+{
+	++*(int *)arg;
+}
+
+/* A file operation, a tunnel or a question for metrics that comes while the main link is made again. */
+static void operations_wait_for_the_link(void **state)
+{
+	struct bench *x = *state;
+	add(x, NULL);
+	start(x);
+	Tenon__GetMetrics get = TENON__GET_METRICS__INIT;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	req.op_case = TENON__BULK_REQUEST__OP_METRICS;
+	req.metrics = &get;
+	struct box_bulk_item item;
+	int woken[3] = {0};
+	fake.unlinked = true;
+	fake.dials = 0;
+	struct box_bulk *first = box_bulk(x->box, &req, false, on_wake, &woken[0]);
+	struct box_bulk *given_up = box_bulk(x->box, &req, false, on_wake, &woken[1]);
+	box_bulk_next(first, 0, &item);
+	assert_int_equal(item.kind, BULK_WAIT);
+	box_bulk_close(given_up);
+	uv_run(&x->loop, UV_RUN_NOWAIT);
+
+	Tenon__Hello hello = TENON__HELLO__INIT;
+	hello.configured = true;
+	fake.unlinked = false;
+	fake.last->c.up(fake.last->c.arg, &hello);
+	assert_int_equal(fake.dials, 1);
+	assert_int_equal(woken[0], 1);
+	box_bulk_next(first, 0, &item);
+	assert_int_equal(item.kind, BULK_FAILED);
+	assert_string_equal(item.failure.message, "dialled");
+	box_bulk_close(first);
+
+	/* The VM ends instead. */
+	fake.unlinked = true;
+	struct box_bulk *last = box_bulk(x->box, &req, false, on_wake, &woken[2]);
+	box_stop(x->box, 1000, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(woken[2], 1);
+	box_bulk_next(last, 0, &item);
+	assert_int_equal(item.kind, BULK_FAILED);
+	assert_int_equal(item.failure.kind, FAIL_UNAVAILABLE);
+	box_bulk_close(last);
+	assert_int_equal(fake.dials, 1);
+	assert_int_equal(woken[1], 0);
+	fake.unlinked = false;
 }
 
 static void failing_start(struct bench *x, const char *words)
@@ -1214,6 +1292,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(life, setup, teardown),
 		cmocka_unit_test_setup_teardown(concurrent_starts_share_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(exec_starts_the_box, setup, teardown),
+		cmocka_unit_test_setup_teardown(operations_wait_for_the_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(starts_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_template, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_by_itself, setup, teardown),
