@@ -72,6 +72,8 @@ def children(pid):
 class Place:
     """A folder for files on both sides, and processes that end with it."""
 
+    printer = "/bin/floor"
+
     def __init__(self):
         self.processes = []
         # In memory: a disk would be the floor of both.
@@ -99,6 +101,7 @@ class PlainLink(Place):
     """The agent as a process of this machine, on a unix socket."""
 
     name = "plain host"
+    printer = BIN / "floor"
 
     def __init__(self):
         super().__init__()
@@ -113,7 +116,7 @@ class PlainLink(Place):
         self.at = {side: f"unix:{path}" for side, path in at.items()}
 
     def load(self, side, count, *args):
-        return samples("load", side, self.at[side], count, *args)
+        return samples("load", side, self.at[side], count, *args, printer=self.printer)
 
     def clean(self):
         shutil.rmtree(self.data)
@@ -143,10 +146,10 @@ class GuestLink(Place):
         self.at = {"agent": f"vsock:{sock}:1000", "floor": f"vsock:{sock}:{FLOOR_PORT}"}
 
     def load(self, side, count, *args):
-        return samples("load", side, self.at[side], count, *args)
+        return samples("load", side, self.at[side], count, *args, printer=self.printer)
 
     def clean(self):
-        x = self.vm.connect().run("sh", "-c", f"rm -rf {self.data} && mkdir -p {self.data} && sync", timeout=120)
+        x = self.vm.connect(epoch=time.time_ns()).run("sh", "-c", f"rm -rf {self.data} && mkdir -p {self.data} && sync", timeout=120)
         assert x.exit.code == 0, x.stderr
 
     def close(self):
@@ -191,7 +194,7 @@ class Rest(Place):
         self.spawn(BIN / "standin", "--relay", self.relay_port, target)
 
     def rest(self, count, *args):
-        return samples("rest", self.daemon.port, self.box, count, *args)
+        return samples("rest", self.daemon.port, self.box, count, *args, printer=self.printer)
 
     def floor(self, count, *args, relayed=False):
         return samples("load", "floor", f"tcp:{self.relay_port}" if relayed else self.floor_at, count, *args)
@@ -223,6 +226,7 @@ class PlainRest(Rest):
     """Boxes that are plain agents: no emulated processor behind REST, and hundreds fit."""
 
     name = "plain host"
+    printer = BIN / "floor"
 
     def __init__(self):
         tools = tempfile.mkdtemp(prefix="tnb", dir="/tmp")

@@ -184,9 +184,9 @@ static uint64_t one_stdout(char **args)
 {
 	static uint8_t buf[4 * 65536];
 	uint64_t n = strtoull(args[0], NULL, 10);
-	const char *const argv[] = {"head", "-c", args[0], "/dev/zero"};
+	const char *const argv[] = {printer(), "--print", args[0]};
 	if (with_agent)
-		return run(argv, 4, n);
+		return run(argv, 3, n);
 	uint8_t request[9] = {'s'};
 	memcpy(request + 1, &n, sizeof n);
 	uint64_t began = now();
@@ -204,10 +204,10 @@ static uint64_t one_many(char **args)
 {
 	static struct exec all[1024];
 	int n = atoi(args[0]), left = 4 * n;
-	const char *const argv[] = {"head", "-c", args[1], "/dev/zero"};
+	const char *const argv[] = {printer(), "--print", args[1]};
 	uint64_t began = now();
 	for (int i = 0; i < n; i++)
-		start(&all[i], argv, 4, strtoull(args[1], NULL, 10));
+		start(&all[i], argv, 3, strtoull(args[1], NULL, 10));
 	while (left > 0) {
 		struct frame f = next_frame(&control);
 		struct exec *x = &all[(f.stream - all[0].stream) / 2];

@@ -118,7 +118,7 @@ static struct head read_reply(struct input *i, char *start, size_t cap)
 static void request(int fd, const char *method, const char *path, const char *headers, const char *body)
 {
 	char buf[HEAD_MAX];
-	int n = snprintf(buf, sizeof buf, "%s /v1/boxes/%s%s HTTP/1.1\r\nHost: bench\r\n%sContent-Length: %zu\r\n\r\n%s",
+	int n = snprintf(buf, sizeof buf, "%s /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
 			 method, box, path, headers, strlen(body), body);
 	write_all(fd, buf, (size_t)n);
 }
@@ -141,8 +141,8 @@ static void start(const char *query, const char *body, char *reply, size_t cap, 
 static const char *start_printing(const char *bytes)
 {
 	static char reply[1024], id[64];
-	char body[256];
-	snprintf(body, sizeof body, "{\"command\":\"head\",\"args\":[\"-c\",\"%s\",\"/dev/zero\"],\"stdin\":\"\"}", bytes);
+	char body[1024];
+	snprintf(body, sizeof body, "{\"command\":\"%s\",\"args\":[\"--print\",\"%s\"],\"stdin\":\"\"}", printer(), bytes);
 	start("", body, reply, sizeof reply, 201);
 	const char *at = strstr(reply, "execution_id");
 	if (!at || sscanf(at, "execution_id\": \"%63[^\"]", id) + sscanf(at, "execution_id\":\"%63[^\"]", id) < 1)
@@ -255,7 +255,7 @@ static uint64_t one_put(char **args)
 	uint64_t began = now();
 	write_all(http, head,
 		  (size_t)snprintf(head, sizeof head,
-				   "PUT /v1/boxes/%s%s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-tar\r\n"
+				   "PUT /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-tar\r\n"
 				   "Content-Length: %lld\r\n\r\n",
 				   box, path, (long long)st.st_size));
 	for (ssize_t got; (got = read(from, buf, sizeof buf)) > 0;)
@@ -292,7 +292,7 @@ static uint64_t one_readers(char **args)
 	int *fds = calloc((size_t)n, sizeof *fds);
 	uint64_t began = now();
 	snprintf(path, sizeof path, "/executions/%s/output", start_printing(args[1]));
-	int len = snprintf(request_text, sizeof request_text, "GET /v1/boxes/%s%s HTTP/1.1\r\nHost: bench\r\n\r\n", box, path);
+	int len = snprintf(request_text, sizeof request_text, "GET /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n\r\n", box, path);
 	for (int i = 0; i < n; i++) {
 		fds[i] = dial_tcp(port);
 		write_all(fds[i], request_text, (size_t)len);
