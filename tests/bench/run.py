@@ -13,8 +13,10 @@ from harness import TOP, Report
 
 import report as paper
 import rows
+import scale
 
-GROUPS = {"turns": rows.run}
+GROUPS = {"turns": rows.run, "boot": scale.boot, "sizes": scale.sizes, "first": scale.first_output,
+          "rest": scale.rest_rate, "idle": scale.idle_agents, "growth": scale.growth, "vms": scale.real_boxes}
 
 
 def machine():
@@ -32,7 +34,10 @@ def main():
     report.files = Path(tempfile.mkdtemp(prefix="tenon-bench-files-", dir="/dev/shm"))
     try:
         for name in options.groups or GROUPS:
-            GROUPS[name](report, options.quick)
+            try:
+                GROUPS[name](report, options.quick)
+            except Exception as e:  # noqa: BLE001
+                report.fact("bench", name, "", lambda e=e: rows.fail(e))
     finally:
         shutil.rmtree(report.files)
         paper.write(report, TOP / "build/bench", TOP / "build/bench.json")
