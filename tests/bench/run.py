@@ -12,11 +12,12 @@ from pathlib import Path
 from harness import TOP, Report
 
 import report as paper
+import peers_rows
 import rows
 import scale
 
 GROUPS = {"turns": rows.run, "boot": scale.boot, "sizes": scale.sizes, "first": scale.first_output,
-          "rest": scale.rest_rate, "idle": scale.idle_agents, "growth": scale.growth, "vms": scale.real_boxes}
+          "rest": scale.rest_rate, "idle": scale.idle_agents, "growth": scale.growth, "vms": scale.real_boxes, "peers": peers_rows.run}
 
 
 def machine():

@@ -1,9 +1,8 @@
-/* The floor: what any agent has to do, and nothing else. One thread, one connection at a time, no cgroups, nothing
- * kept. After each operation's letter come its arguments; a path is u16 length and bytes, numbers are little endian.
- *   'e' u32 n, n bytes     the same n bytes back
- *   'x'                    posix_spawn of /bin/true with stdio on pipes, wait for it, its exit code back
- *   's' u64 n              a child that prints n bytes, from its pipe to the socket
- *   'w' path u64 n, bytes  n bytes into a new file; one byte back when it is closed
+/* The floor: what any agent has to do, and nothing else. One thread, one connection at a time, no cgroups,
+ * nothing kept. After each operation's letter come its arguments; a path is u16 length and bytes, numbers are
+ * little endian. 'e' u32 n, n bytes     the same n bytes back 'x'                    posix_spawn of /bin/true
+ * with stdio on pipes, wait for it, its exit code back 's' u64 n              a child that prints n bytes,
+ * from its pipe to the socket 'w' path u64 n, bytes  n bytes into a new file; one byte back when it is closed
  *   'r' path               u64 size of the file, and its bytes
  *   't' path u64 n, bytes  n bytes of archive into `tar` in that folder, which is made; its exit code back
  *   'c' path               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
@@ -219,9 +218,9 @@ static void serve_memory(int fd)
 
 static void serve(int fd)
 {
-	static void (*const operations[128])(int) = {['e'] = serve_echo,   ['x'] = serve_exec,    ['s'] = serve_stdout,
-						     ['w'] = serve_write,  ['r'] = serve_read,    ['t'] = serve_tar_in,
-						     ['c'] = serve_tar_out, ['m'] = serve_memory};
+	static void (*const operations[128])(int) = {
+		['e'] = serve_echo, ['x'] = serve_exec,   ['s'] = serve_stdout,  ['w'] = serve_write,
+		['r'] = serve_read, ['t'] = serve_tar_in, ['c'] = serve_tar_out, ['m'] = serve_memory};
 	unsigned char what;
 	while (read_all(fd, &what, 1) && what < 128 && operations[what])
 		operations[what](fd);

@@ -1,11 +1,7 @@
-/* The load: the same questions to the agent over its link and to the floor, one at a time, as a host would ask them.
- * usage: load agent|floor WHERE COUNT exec
- *                                     echo
- *                                     stdout BYTES
- *                                     many N BYTES             agent alone: N executions at once, each printing that much
- *                                     write|tarin PATH FILE    FILE goes to PATH; for COUNT over one, PATH.1, PATH.2, …
- *                                     read|tarout PATH
- * WHERE as in net.h. Prints COUNT lines: what each took, in ns. */
+/* The load: the same questions to the agent over its link and to the floor, one at a time, as a host would
+ * ask them. usage: load agent|floor WHERE COUNT exec echo stdout BYTES many N BYTES             agent alone:
+ * N executions at once, each printing that much write|tarin PATH FILE    FILE goes to PATH; for COUNT over
+ * one, PATH.1, PATH.2, … read|tarout PATH WHERE as in net.h. Prints COUNT lines: what each took, in ns. */
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/random.h>
@@ -152,7 +148,8 @@ static void acknowledge(const struct exec *x)
 		;
 }
 
-/* Until the exit and all bytes are there; the acknowledgement comes after the clock has stopped, as tenond's does. */
+/* Until the exit and all bytes are there; the acknowledgement comes after the clock has stopped, as tenond's
+ * does. */
 static uint64_t run(const char *const *argv, size_t n, uint64_t expected)
 {
 	struct exec x;
@@ -382,8 +379,9 @@ static const struct {
 	uint64_t (*one)(char **args);
 	int args, files;
 } rows[] = {
-	{"exec", one_exec, 0, 0},     {"echo", one_echo, 0, 0},   {"stdout", one_stdout, 1, 0}, {"many", one_many, 2, 0},
-	{"write", one_write, 2, 1},   {"tarin", one_tarin, 2, 1}, {"read", one_read, 1, 1},     {"tarout", one_tarout, 1, 1},
+	{"exec", one_exec, 0, 0}, {"echo", one_echo, 0, 0},     {"stdout", one_stdout, 1, 0},
+	{"many", one_many, 2, 0}, {"write", one_write, 2, 1},   {"tarin", one_tarin, 2, 1},
+	{"read", one_read, 1, 1}, {"tarout", one_tarout, 1, 1},
 };
 
 int main(int argc, char **argv)

@@ -1,4 +1,5 @@
-/* What the load programs share: sockets that are dialled by name, whole reads and writes, samples on stdout. */
+/* What the load programs share: sockets that are dialled by name, whole reads and writes, samples on stdout.
+ */
 #pragma once
 
 #include <arpa/inet.h>

@@ -1,9 +1,8 @@
-/* The load over REST: what a client of tenond does, without a client's own cost. One kept connection for requests.
- * usage: rest PORT BOX COUNT wait                   POST …/exec?wait=true of /bin/true: one request, the whole answer
- *                            post                   POST …/exec of it: until it has started
- *                            sse|ws BYTES           POST …/exec of a program that prints so much, read to its exit event
- *                            put|get PATH FILE      a tar archive to or from PATH.1, PATH.2, …
- *                            readers N BYTES        one execution that prints so much, N readers of its events
+/* The load over REST: what a client of tenond does, without a client's own cost. One kept connection for
+ * requests. usage: rest PORT BOX COUNT wait                   POST …/exec?wait=true of /bin/true: one
+ * request, the whole answer post                   POST …/exec of it: until it has started sse|ws BYTES POST
+ * …/exec of a program that prints so much, read to its exit event put|get PATH FILE      a tar archive to or
+ * from PATH.1, PATH.2, … readers N BYTES        one execution that prints so much, N readers of its events
  * Prints COUNT lines: what each took, in ns. */
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -118,7 +117,8 @@ static struct head read_reply(struct input *i, char *start, size_t cap)
 static void request(int fd, const char *method, const char *path, const char *headers, const char *body)
 {
 	char buf[HEAD_MAX];
-	int n = snprintf(buf, sizeof buf, "%s /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
+	int n = snprintf(buf, sizeof buf,
+			 "%s /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
 			 method, box, path, headers, strlen(body), body);
 	write_all(fd, buf, (size_t)n);
 }
@@ -142,10 +142,12 @@ static const char *start_printing(const char *bytes)
 {
 	static char reply[1024], id[64];
 	char body[1024];
-	snprintf(body, sizeof body, "{\"command\":\"%s\",\"args\":[\"--print\",\"%s\"],\"stdin\":\"\"}", printer(), bytes);
+	snprintf(body, sizeof body, "{\"command\":\"%s\",\"args\":[\"--print\",\"%s\"],\"stdin\":\"\"}",
+		 printer(), bytes);
 	start("", body, reply, sizeof reply, 201);
 	const char *at = strstr(reply, "execution_id");
-	if (!at || sscanf(at, "execution_id\": \"%63[^\"]", id) + sscanf(at, "execution_id\":\"%63[^\"]", id) < 1)
+	if (!at ||
+	    sscanf(at, "execution_id\": \"%63[^\"]", id) + sscanf(at, "execution_id\":\"%63[^\"]", id) < 1)
 		die("no execution_id");
 	return id;
 }
@@ -255,7 +257,8 @@ static uint64_t one_put(char **args)
 	uint64_t began = now();
 	write_all(http, head,
 		  (size_t)snprintf(head, sizeof head,
-				   "PUT /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-tar\r\n"
+				   "PUT /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+				   "application/x-tar\r\n"
 				   "Content-Length: %lld\r\n\r\n",
 				   box, path, (long long)st.st_size));
 	for (ssize_t got; (got = read(from, buf, sizeof buf)) > 0;)
@@ -292,11 +295,13 @@ static uint64_t one_readers(char **args)
 	int *fds = calloc((size_t)n, sizeof *fds);
 	uint64_t began = now();
 	snprintf(path, sizeof path, "/executions/%s/output", start_printing(args[1]));
-	int len = snprintf(request_text, sizeof request_text, "GET /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n\r\n", box, path);
+	int len = snprintf(request_text, sizeof request_text,
+			   "GET /v1/boxes/%s%s HTTP/1.1\r\nHost: localhost\r\n\r\n", box, path);
 	for (int i = 0; i < n; i++) {
 		fds[i] = dial_tcp(port);
 		write_all(fds[i], request_text, (size_t)len);
-		epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &(struct epoll_event){.events = EPOLLIN, .data.u32 = (uint32_t)i});
+		epoll_ctl(ep, EPOLL_CTL_ADD, fds[i],
+			  &(struct epoll_event){.events = EPOLLIN, .data.u32 = (uint32_t)i});
 	}
 	while (left > 0) {
 		struct epoll_event ev[256];

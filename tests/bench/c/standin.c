@@ -1,8 +1,8 @@
-/* In tenon-vmm's place: a box whose machine is this one. It starts tenon-init as a plain process, configures it, and
- * offers it at vsock.sock, so that tenond drives hundreds of boxes where memory would not hold as many VMs, and so that
- * REST can be measured without an emulated processor behind it.
- * usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
- *        standin --relay PORT TARGET          TCP on loopback to TARGET (net.h), each connection by itself */
+/* In tenon-vmm's place: a box whose machine is this one. It starts tenon-init as a plain process, configures
+ * it, and offers it at vsock.sock, so that tenond drives hundreds of boxes where memory would not hold as
+ * many VMs, and so that REST can be measured without an emulated processor behind it. usage: standin
+ * …tenon-vmm's arguments…      TENON_INIT names the agent standin --relay PORT TARGET          TCP on
+ * loopback to TARGET (net.h), each connection by itself */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -129,7 +129,8 @@ static void await_agent(const char *path)
 {
 	struct sockaddr_un at = unix_address(path);
 	for (uint64_t end = now() + 10 * NSEC_PER_SEC; now() < end; poll(NULL, 0, 2)) {
-		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r = connect(fd, (struct sockaddr *)&at, sizeof at);
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+		    r = connect(fd, (struct sockaddr *)&at, sizeof at);
 		close(fd);
 		if (r == 0)
 			return;
