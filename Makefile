@@ -3,7 +3,8 @@
 #   make          build everything              make run      boot a micro-VM and run a command in it
 #   make check    the fast tests                make test     all tests, and what CI runs
 #   make fuzz     each fuzzer for a while       make fmt      clang-format
-#   make serve    tenond in the foreground      make bench, make kernel: not there yet
+#   make bench    figures, beside their floors  make serve    tenond in the foreground
+#   make kernel: not there yet
 #
 # These install what Debian packages they miss (rootfs/bootstrap.sh) before they build; a file's own target, like
 # `make build/bin/tenond`, does not. V=1 shows the commands. What is built:
@@ -199,6 +200,20 @@ build/tests/e2e/guests/%: tests/e2e/guests/%.c Makefile | build/static/done
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
 
+# What `make bench` measures with: clients that cost little (build/bench/bin), and the floor, which runs in a guest too.
+bench_hosts := build/bench/bin/load build/bench/bin/rest build/bench/bin/standin
+bench := $(bench_hosts) build/bench/bin/floor
+
+$(bench_hosts): build/bench/bin/%: tests/bench/c/%.c build/host/libproto.a Makefile | $(gen_h)
+	$(call say,BENCH)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) -O2 -MF $@.d -Wl,--as-needed $< build/host/libproto.a $(libs_proto) -lpthread -o $@
+
+build/bench/bin/floor: tests/bench/c/floor.c Makefile | build/static/done
+	$(call say,BENCH)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
+
 # ---- the targets people type -------------------------------------------------------------------------
 
 # What there are sources for: while the tree is being filled, a component without main.c has no program yet.
@@ -255,9 +270,10 @@ fmt:
 	@find proto guest host-shim tests -name '*.[ch]' -exec clang-format -i {} +
 
 bench:
-	@echo 'make bench: not written yet'; exit 1
+	$(call build_with,bench,everything gen-py $(bench))
+	@/usr/bin/python3 -B tests/bench/run.py $(if $(BENCH_QUICK),--quick)
 
 kernel:
 	@echo 'make kernel: not written yet; boxes boot the packaged kernel in build/kernel/'; exit 1
 
--include $(shell find $(variants:%=build/%) build/tests -name '*.d' 2>/dev/null)
+-include $(shell find $(variants:%=build/%) build/tests build/bench/bin -name '*.d' 2>/dev/null)

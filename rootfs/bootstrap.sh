@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing for the named purpose, and nothing else.
-# usage: bootstrap.sh [run|test|fuzz|fmt]     run: build Tenon and start it;  test: that and everything the tests use
+# usage: bootstrap.sh [run|test|bench|fuzz|fmt]     run: build Tenon and start it;  test, bench: that and what they use
 # When nothing is missing this asks dpkg once and is done: no network, no root.
 set -eu
 
@@ -16,14 +16,16 @@ test="libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd pyth
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
 fuzz="clang libclang-rt-14-dev"
+bench="wrk python3-matplotlib"
 fmt="clang-format"
 
 case ${1:-run} in
 run) wanted=$run ;;
 test) wanted="$run $test" ;;
+bench) wanted="$run $test $bench" ;;
 fuzz) wanted="$run $fuzz" ;;
 fmt) wanted=$fmt ;;
-*) echo "usage: $0 [run|test|fuzz|fmt]" >&2; exit 2 ;;
+*) echo "usage: $0 [run|test|bench|fuzz|fmt]" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || {
