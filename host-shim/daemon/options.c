@@ -11,7 +11,8 @@
 
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
-	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
+	"       [--accel auto|kvm|tcg] [--machine q35|microvm] [--kernel FILE] [--initrd FILE] [--images "
+	"DIR]\n"
 	"       [--vmm FILE] [--help] [--version]\n"
 	"\n"
 	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
@@ -20,7 +21,8 @@ const char options_usage[] =
 	"  --api-key-file FILE  its first line is the admin key, instead of DIR/admin.key\n"
 	"  --no-auth            no key needed; only where every listener is loopback\n"
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
-	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
+	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n"
+	"                       (the small kernel of `make kernel`, if it is there)\n";
 
 enum {
 	LISTEN = 1,
@@ -97,9 +99,9 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 			       : 0;
 	case MACHINE:
 		o->machine = arg;
-		if (strcmp(arg, "microvm") == 0)
-			return err_set(e, "options", EINVAL, "--machine microvm: not built yet");
-		return strcmp(arg, "q35") ? err_set(e, "options", EINVAL, "--machine %s: only q35", arg) : 0;
+		return strcmp(arg, "q35") && strcmp(arg, "microvm")
+			       ? err_set(e, "options", EINVAL, "--machine %s: q35 or microvm", arg)
+			       : 0;
 	case STATE:
 		return take_path(&o->state_dir, arg, e);
 	case KERNEL:
@@ -153,6 +155,18 @@ static int default_runtime(struct options *o)
 	return asprintf(&o->runtime_base, "/tmp/tenon-%u", (unsigned)geteuid()) < 0 ? -ENOMEM : 0;
 }
 
+/* The small kernel where it has been built: it boots in half the time and leaves the box more memory. */
+static int default_kernel(struct options *o, const char *build)
+{
+	if (o->kernel)
+		return 0;
+	int r = default_path(&o->kernel, build, "kernel/small/vmlinux");
+	if (r == 0 && access(o->kernel, R_OK) == 0)
+		return 0;
+	free(steal_ptr(&o->kernel));
+	return default_path(&o->kernel, build, "kernel/vmlinux");
+}
+
 /* build/bin/tenond lies beside build/kernel, build/guest and build/images. */
 static int default_parts(struct options *o, struct err *e)
 {
@@ -165,7 +179,7 @@ static int default_parts(struct options *o, struct err *e)
 	int r = default_path(&o->vmm_path, bin, "tenon-vmm");
 	const char *build = dirname(self);
 	if (r == 0)
-		r = default_path(&o->kernel, build, "kernel/vmlinux");
+		r = default_kernel(o, build);
 	if (r == 0)
 		r = default_path(&o->initrd, build, "guest/initramfs.cpio");
 	if (r == 0)
