@@ -176,12 +176,13 @@ static void add_machine(struct argv *a, const struct options *o)
 
 static void add_append(struct argv *a, const struct options *o)
 {
-	char tsc[48] = "";
+	char tsc[64] = "";
 	/* microvm has nothing but the timer chip to measure the processor's clock by, which fails on a busy
 	 * host under TCG: the kernel then spins for ever, early in its boot. TCG's counter is the host's, and
-	 * KVM tells the guest by itself. */
+	 * KVM tells the guest by itself. Reliable, since the guest would compare it with its own ticks, of
+	 * which a busy host drops some, and then go by ticks alone. */
 	if (is_microvm(o) && strcmp(o->accel, "tcg") == 0)
-		snprintf(tsc, sizeof tsc, " tsc_early_khz=%lu", tsc_khz());
+		snprintf(tsc, sizeof tsc, " tsc_early_khz=%lu tsc=reliable", tsc_khz());
 	add(a, "-append");
 	add(a, "%s%s%s%s", KERNEL_ARGUMENTS, tsc, o->append ? " " : "", o->append ? o->append : "");
 }

@@ -94,6 +94,7 @@ static void the_clock_is_told_on_microvm_under_tcg(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		char **argv = argv_of(cases[i].machine, cases[i].accel);
 		assert_int_equal(has(argv, "-append", NULL, " tsc_early_khz="), cases[i].told);
+		assert_int_equal(has(argv, "-append", NULL, " tsc=reliable"), cases[i].told);
 		qemu_argv_free(argv);
 	}
 }
