@@ -3,8 +3,8 @@
 #   make          build everything              make run      boot a micro-VM and run a command in it
 #   make check    the fast tests                make test     all tests, and what CI runs
 #   make fuzz     each fuzzer for a while       make fmt      clang-format
-#   make bench    figures, beside their floors  make serve    tenond in the foreground
-#   make kernel: not there yet
+#   make bench    figures, beside their floors  make kernel   the small guest kernel (minutes)
+#   make serve    tenond in the foreground
 #
 # These install what Debian packages they miss (rootfs/bootstrap.sh) before they build; a file's own target, like
 # `make build/bin/tenond`, does not. V=1 shows the commands. What is built:
@@ -149,6 +149,11 @@ $(foreach v,musl san fuzz,$(patsubst %.c,build/$(v)/%.o,$(src_proto) $(src_guest
 build/kernel/vmlinux: rootfs/kernel.sh
 	$(Q)rootfs/kernel.sh
 
+# Boxes boot this one where it has been built. Kbuild shares the processors with the rest of this make.
+build/kernel/small/vmlinux: rootfs/small-kernel.sh rootfs/kernel/config
+	$(call say,KERNEL)
+	+$(Q)rootfs/small-kernel.sh
+
 build/guest/initramfs.cpio: rootfs/initramfs.sh build/guest/tenon-init build/kernel/vmlinux
 	$(call say,CPIO)
 	$(Q)rootfs/initramfs.sh
@@ -250,7 +255,7 @@ check:
 	@tests/run.sh check
 
 test:
-	$(call build_with,test,everything unit gen-py $(guests))
+	$(call build_with,test,build/kernel/small/vmlinux everything unit gen-py $(guests))
 	@tests/run.sh test
 
 # Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.
@@ -274,6 +279,6 @@ bench:
 	@/usr/bin/python3 -B tests/bench/run.py $(if $(BENCH_QUICK),--quick)
 
 kernel:
-	@echo 'make kernel: not written yet; boxes boot the packaged kernel in build/kernel/'; exit 1
+	$(call build_with,kernel,build/kernel/small/vmlinux)
 
 -include $(shell find $(variants:%=build/%) build/tests build/bench/bin -name '*.d' 2>/dev/null)

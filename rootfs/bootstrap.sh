@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing for the named purpose, and nothing else.
-# usage: bootstrap.sh [run|test|bench|fuzz|fmt]     run: build Tenon and start it;  test, bench: that and what they use
+# usage: bootstrap.sh [run|kernel|test|bench|fuzz|fmt]
+#        run: build Tenon and start it;  kernel: that and the small guest kernel;  test, bench: that and what they use
 # When nothing is missing this asks dpkg once and is done: no network, no root.
 set -eu
 
@@ -12,6 +13,7 @@ run="gcc libc6-dev make protobuf-c-compiler
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils
      libarchive-dev skopeo"
+kernel="flex bison bc libelf-dev xz-utils"
 test="libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
@@ -21,11 +23,12 @@ fmt="clang-format"
 
 case ${1:-run} in
 run) wanted=$run ;;
-test) wanted="$run $test" ;;
-bench) wanted="$run $test $bench" ;;
+kernel) wanted="$run $kernel" ;;
+test) wanted="$run $kernel $test" ;;
+bench) wanted="$run $kernel $test $bench" ;;
 fuzz) wanted="$run $fuzz" ;;
 fmt) wanted=$fmt ;;
-*) echo "usage: $0 [run|test|bench|fuzz|fmt]" >&2; exit 2 ;;
+*) echo "usage: $0 [run|kernel|test|bench|fuzz|fmt]" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || {

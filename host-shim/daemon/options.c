@@ -12,9 +12,9 @@
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
 	"       [--tls-cert FILE --tls-key FILE]\n"
-	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
-	"       [--vmm FILE] [--flatten FILE] [--registry-auth FILE] [--pull-timeout SECONDS] [--help] "
-	"[--version]\n"
+	"       [--accel auto|kvm|tcg] [--machine q35|microvm] [--kernel FILE] [--initrd FILE]\n"
+	"       [--images DIR] [--vmm FILE] [--flatten FILE] [--registry-auth FILE]\n"
+	"       [--pull-timeout SECONDS] [--help] [--version]\n"
 	"\n"
 	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
 	"  --unix PATH          serve on a unix socket, too; whoever may open it needs no key\n"
@@ -25,8 +25,8 @@ const char options_usage[] =
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
 	"  --registry-auth FILE   credentials for registries (containers-auth.json(5)), mode 0600\n"
 	"  --pull-timeout SECONDS a registry that sends nothing for so long is given up (default 60)\n"
-	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts "
-	"them\n";
+	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts\n"
+	"                       them (the small kernel of `make kernel`, if it is there)\n";
 
 enum {
 	LISTEN = 1,
@@ -129,9 +129,9 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 			       : 0;
 	case MACHINE:
 		o->machine = arg;
-		if (strcmp(arg, "microvm") == 0)
-			return err_set(e, "options", EINVAL, "--machine microvm: not built yet");
-		return strcmp(arg, "q35") ? err_set(e, "options", EINVAL, "--machine %s: only q35", arg) : 0;
+		return strcmp(arg, "q35") && strcmp(arg, "microvm")
+			       ? err_set(e, "options", EINVAL, "--machine %s: q35 or microvm", arg)
+			       : 0;
 	case STATE:
 		return take_path(&o->state_dir, arg, e);
 	case KERNEL:
@@ -191,6 +191,18 @@ static int default_runtime(struct options *o)
 	return asprintf(&o->runtime_base, "/tmp/tenon-%u", (unsigned)geteuid()) < 0 ? -ENOMEM : 0;
 }
 
+/* The small kernel where it has been built: it boots in half the time and leaves the box more memory. */
+static int default_kernel(struct options *o, const char *build)
+{
+	if (o->kernel)
+		return 0;
+	int r = default_path(&o->kernel, build, "kernel/small/vmlinux");
+	if (r == 0 && access(o->kernel, R_OK) == 0)
+		return 0;
+	free(steal_ptr(&o->kernel));
+	return default_path(&o->kernel, build, "kernel/vmlinux");
+}
+
 /* build/bin/tenond lies beside build/kernel, build/guest and build/images. */
 static int default_parts(struct options *o, struct err *e)
 {
@@ -205,7 +217,7 @@ static int default_parts(struct options *o, struct err *e)
 		r = default_path(&o->flatten_path, bin, "tenon-flatten");
 	const char *build = dirname(self);
 	if (r == 0)
-		r = default_path(&o->kernel, build, "kernel/vmlinux");
+		r = default_kernel(o, build);
 	if (r == 0)
 		r = default_path(&o->initrd, build, "guest/initramfs.cpio");
 	if (r == 0)

@@ -1,6 +1,7 @@
 #include "qemu.h"
 
 #include "proto/cleanup.h"
+#include "tsc.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -173,6 +174,19 @@ static void add_machine(struct argv *a, const struct options *o)
 	add(a, "virtio-mmio.force-legacy=false");
 }
 
+static void add_append(struct argv *a, const struct options *o)
+{
+	char tsc[64] = "";
+	/* microvm has nothing but the timer chip to measure the processor's clock by, which fails on a busy
+	 * host under TCG: the kernel then spins for ever, early in its boot. TCG's counter is the host's, and
+	 * KVM tells the guest by itself. Reliable, since the guest would compare it with its own ticks, of
+	 * which a busy host drops some, and then go by ticks alone. */
+	if (is_microvm(o) && strcmp(o->accel, "tcg") == 0)
+		snprintf(tsc, sizeof tsc, " tsc_early_khz=%lu tsc=reliable", tsc_khz());
+	add(a, "-append");
+	add(a, "%s%s%s%s", KERNEL_ARGUMENTS, tsc, o->append ? " " : "", o->append ? o->append : "");
+}
+
 char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd)
 {
 	struct argv a = {0};
@@ -200,8 +214,7 @@ char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_
 	add(&a, "%s", o->kernel);
 	add(&a, "-initrd");
 	add(&a, "%s", o->initrd);
-	add(&a, "-append");
-	add(&a, "%s%s%s", KERNEL_ARGUMENTS, o->append ? " " : "", o->append ? o->append : "");
+	add_append(&a, o);
 	add(&a, "-chardev");
 	add(&a, "socket,id=qmp,fd=%d", qmp_fd);
 	add(&a, "-mon");

@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TENOND = Path(os.environ.get("TENOND", ROOT / "build/bin/tenond"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "machines: the same on every kernel and machine (-m machines)")
+
+
 class Daemon:
     """A tenond of our own, with state and runtime folders that live as long as this object's folder."""
 
