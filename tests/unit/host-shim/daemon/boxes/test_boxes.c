@@ -39,6 +39,7 @@ static struct {
 	bool ignore_stop;    /* Shutdown is answered and nothing happens */
 	bool unlinked;       /* the link is down */
 	int dials;           /* of bulk connections */
+	int dialled;         /* op_case of the last */
 	bool was_configured; /* what HELLO says: an adopted box's agent is */
 	int sessions, configures, shutdowns, forgotten;
 	unsigned running; /* executions of every session */
@@ -147,23 +148,6 @@ uint64_t session_idle_since(const struct session *s)
 	return fake.idle_ms;
 }
 
-int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
-		 struct bulk **out, struct err *e)
-{
-	(void)s;
-	(void)req;
-	(void)wake;
-	(void)arg;
-	(void)out;
-	return err_set(e, "session", ENOTCONN, "there is no agent");
-}
-
-void failure_from_agent(struct failure *f, const Tenon__Error *m)
-{
-	(void)m;
-	*f = (struct failure){.kind = FAIL_INTERNAL};
-}
-
 bool session_up(const struct session *s)
 {
 	(void)s;
@@ -177,7 +161,7 @@ int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(
 	(void)wake;
 	(void)arg;
 	(void)out;
-	assert_int_equal(req->op_case, TENON__BULK_REQUEST__OP_METRICS);
+	fake.dialled = req->op_case;
 	fake.dials++;
 	return err_set(e, "bulk", ECONNREFUSED, "dialled");
 }
@@ -457,8 +441,8 @@ static void create_and_find(void **state)
 	assert_int_equal(boxes_count(x->boxes, "p"), 1);
 	assert_int_equal(boxes_count(x->boxes, "q"), 0);
 
-	struct box_spec taken = {.prefix = "p", .name = "first"},
-			small = {.prefix = "p", .memory_mib = 16}, same = {.prefix = "q", .name = "first"};
+	struct box_spec taken = {.prefix = "p", .name = "first"}, small = {.prefix = "p", .memory_mib = 16},
+			same = {.prefix = "q", .name = "first"};
 	boxes_add(x->boxes, &taken, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_EXISTS);
 	boxes_add(x->boxes, &small, on_done, x);
@@ -567,6 +551,7 @@ static void operations_wait_for_the_link(void **state)
 	fake.unlinked = false;
 	fake.last->c.up(fake.last->c.arg, &hello);
 	assert_int_equal(fake.dials, 1);
+	assert_int_equal(fake.dialled, TENON__BULK_REQUEST__OP_METRICS);
 	assert_int_equal(woken[0], 1);
 	box_bulk_next(first, 0, &item);
 	assert_int_equal(item.kind, BULK_FAILED);
