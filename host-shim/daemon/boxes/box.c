@@ -323,6 +323,14 @@ static void begin_start(struct box *b)
 	}
 }
 
+static void on_shutdown_answered(void *arg, const struct failure *f)
+{
+	struct box *b = arg;
+	/* An agent that cannot be asked will not power off; one that was asked has until the deadline. */
+	if (f && b->vmm)
+		vmm_stop(b->vmm);
+}
+
 static void on_doorbell(void *arg)
 {
 	struct box *b = arg;
@@ -374,6 +382,8 @@ static void on_session_up(void *arg, const Tenon__Hello *hello)
 		on_adopted_hello(b, hello);
 	if (status_of(b) == BOX_RUNNING && b->session)
 		box_bulks_begin(b);
+	if (b->resumes_stop)
+		session_shutdown(b->session, GRACE_SHORT_MS, on_shutdown_answered, b);
 	if (status_of(b) != BOX_STARTING || b->why[0] || b->configuring)
 		return;
 	if (hello->configured)
@@ -504,7 +514,7 @@ static void nothing_left(struct box *b)
 {
 	char reason[160];
 	uv_timer_stop(&b->timer);
-	b->awaits_accel = false;
+	b->awaits_accel = b->resumes_stop = false;
 	enum box_event event = box_judge(b, reason, sizeof reason);
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	remove_run_dir(b->run_dir);
@@ -516,14 +526,6 @@ static void on_stop_deadline(uv_timer_t *t)
 {
 	struct box *b = t->data;
 	if (b->vmm)
-		vmm_stop(b->vmm);
-}
-
-static void on_shutdown_answered(void *arg, const struct failure *f)
-{
-	struct box *b = arg;
-	/* An agent that cannot be asked will not power off; one that was asked has until the deadline. */
-	if (f && b->vmm)
 		vmm_stop(b->vmm);
 }
 
@@ -559,6 +561,20 @@ static void on_adopt_deadline(uv_timer_t *t)
 	settle(t->data);
 }
 
+/* What the guest has not written yet belongs to a volume: it is asked again, as its agent may not have heard.
+ */
+static void resume_stop(struct box *b)
+{
+	struct err e = {0};
+	if (open_session(b, &e) < 0) {
+		vmm_stop(b->vmm);
+		return;
+	}
+	b->resumes_stop = true;
+	uv_timer_start(&b->timer, on_stop_deadline, GRACE_SHORT_MS + UNMOUNT_MS, 0);
+	settle(b);
+}
+
 void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 {
 	struct vmm_config c = {
@@ -566,6 +582,7 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 	struct err e = {0};
 	b->settled = settled;
 	b->settled_arg = arg;
+	bool orderly = status_of(b) == BOX_STOPPING && box_volumes_writable(b);
 	int r = vmm_adopt(&b->vmm, &c, &b->row.life.vmm, &e);
 	if (status_of(b) == BOX_STARTING)
 		/* Whoever asked for it is gone with the old tenond. A half-made box is not worth a guess: it
@@ -573,6 +590,8 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 		advance(b, EVENT_STOP);
 	if (r < 0) {
 		nothing_left(b);
+	} else if (orderly) {
+		resume_stop(b);
 	} else if (status_of(b) == BOX_STOPPING) {
 		vmm_stop(b->vmm);
 	} else if (open_session(b, &e) < 0) {

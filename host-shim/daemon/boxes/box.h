@@ -48,6 +48,7 @@ struct box {
 	uint64_t spawned_ns;
 	uint64_t run_deadline_ms;
 	bool disk_pending, awaits_accel, configuring;
+	bool resumes_stop; /* of an earlier tenond */
 	struct disk *disk;
 	struct doorbell *doorbell;
 	struct vmm *vmm;

@@ -17,7 +17,7 @@ void rest_get_config(void *app, struct http_request *r)
 		"max_memory_mib", LIMIT_MEMORY_MIB, "max_disk_size_gb", LIMIT_DISK_GB,
 		"exec_timeout_max_seconds", LIMIT_SECONDS, "max_boxes_per_path_prefix", TENANT_BOXES_MAX,
 		"max_boxes_per_prefix", TENANT_BOXES_MAX, "max_concurrent_executions", BOX_EXECUTIONS_MAX,
-		"max_volumes_per_path_prefix", LIMIT_VOLUMES, "max_volumes_per_box", BOX_VOLUMES_MAX,
+		"max_volumes_per_path_prefix", VOLUMES_MAX, "max_volumes_per_box", BOX_VOLUMES_MAX,
 		"idempotency_key_lifetime", "PT24H");
 	http_reply_json(r, 200,
 			json_pack("{s:o, s:{}, s:o}", "defaults", defaults, "overrides", "capabilities",

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "internal.h"
-#include "limits.h"
 
 /* ---- /volumes --------------------------------------------------------------------------------------- */
 
@@ -30,6 +29,8 @@ static void reply_failure(struct http_request *r, int status, const struct err *
 		http_reply_error(r, HTTP_ALREADY_EXISTS, "%s", e->msg);
 	else if (status == -ENOENT)
 		http_reply_error(r, HTTP_NOT_FOUND, "%s", e->msg);
+	else if (status == -EMFILE)
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%s", e->msg);
 	else if (status == -ENOSPC || status == -EDQUOT)
 		http_reply_error_with(r, 507, HTTP_RESOURCE_EXHAUSTED, NULL, "%s", e->msg);
 	else
@@ -61,7 +62,6 @@ static void check_name(struct fields *f, const char *name)
 void rest_create_volume(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
-	struct volumes *volumes = rest->config.volumes;
 	const struct tenant *t = rest_tenant(rest, r);
 	if (!t)
 		return;
@@ -71,13 +71,8 @@ void rest_create_volume(void *app, struct http_request *r)
 	fields_parse(&f, body, len);
 	const char *name = fields_string(&f, "name", 2, 128);
 	check_name(&f, name);
-	if (rest_fields_ok(r, &f)) {
-		if (volumes_count(volumes, t->prefix) >= LIMIT_VOLUMES)
-			http_reply_error(r, HTTP_RESOURCE_EXHAUSTED,
-					 "%d volumes are there, and no more may be", LIMIT_VOLUMES);
-		else
-			volumes_add(volumes, t->prefix, name, on_added, r);
-	}
+	if (rest_fields_ok(r, &f))
+		volumes_add(rest->config.volumes, t->prefix, name, on_added, r);
 	fields_finish(&f);
 }
 

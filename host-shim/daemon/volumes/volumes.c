@@ -381,6 +381,12 @@ void volumes_add(struct volumes *vs, const char *prefix, const char *name, volum
 		done(arg, NULL, err_set(&e, "volume", EEXIST, "a volume named %.128s exists", name), &e);
 		return;
 	}
+	if (volumes_count(vs, prefix) >= VOLUMES_MAX) {
+		done(arg, NULL,
+		     err_set(&e, "volume", EMFILE, "%d volumes are there, and no more may be", VOLUMES_MAX),
+		     &e);
+		return;
+	}
 	struct volume_row row = {.created_ms = (int64_t)clock_ms(CLOCK_REALTIME)};
 	strcpy(row.id, ID_PREFIX);
 	ulid_make(row.id + strlen(ID_PREFIX));

@@ -15,6 +15,7 @@
 #include "host-shim/daemon/store/store.h"
 
 #define VOLUME_ID_SIZE 31 /* "vol_", a ULID and NUL */
+#define VOLUMES_MAX 1000  /* of a prefix */
 #define VOLUME_SIZE_GB 64 /* as far as the template's reserve lets it grow while mounted; sparse */
 
 struct volumes;
@@ -37,7 +38,8 @@ int volumes_create(struct volumes **out, const struct volumes_config *c, struct 
  * says -ECANCELED; the memory goes with the last of it. NULL is fine. */
 void volumes_destroy(struct volumes *vs);
 
-/* v, or NULL with a negative status and e: -EEXIST for a taken name, -ENOSPC, … After the commit. */
+/* v, or NULL with a negative status and e: -EEXIST for a taken name, -EMFILE beyond VOLUMES_MAX, -ENOSPC, …
+ * After the commit. */
 typedef void (*volume_added_fn)(void *arg, const struct volume_info *v, int status, const struct err *e);
 /* name NULL: its id. The form of a name is rest/'s to check. */
 void volumes_add(struct volumes *vs, const char *prefix, const char *name, volume_added_fn done, void *arg);

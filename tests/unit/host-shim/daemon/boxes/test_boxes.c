@@ -960,6 +960,26 @@ static void a_writer_has_a_volume_alone(void **state)
 	}
 }
 
+/* A tenond that was killed in the middle of a stop: the next one ends it in order, too. */
+static void a_writer_is_stopped_in_order_after_a_crash(void **state)
+{
+	struct bench *x = *state;
+	add_volumes(x);
+	struct volume_mount rw = {"one", "/a", false};
+	add_with(x, "writer", &rw, 1);
+	start(x);
+	fake.ignore_stop = true;
+	box_stop(x->box, 1000, on_done, x);
+	wait_status(x, BOX_STOPPING);
+	fake.ignore_stop = false;
+	fake.was_configured = true;
+	reopen(x);
+	wait_status(x, BOX_STOPPED);
+	assert_int_equal(fake.shutdowns, 2);
+	assert_string_equal(fake.reason, "the guest shut down");
+	assert_nothing_runs(x);
+}
+
 static void a_volume_whose_disk_is_gone_is_named(void **state)
 {
 	struct bench *x = *state;
@@ -1034,6 +1054,20 @@ static void what_is_in_use_is_not_stopped(void **state)
 	let_pass(x, 2000);
 	assert_int_equal(x->box->row.life.status, BOX_STOPPING);
 	wait_status(x, BOX_STOPPED);
+}
+
+static void commands_have_a_limit(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 0, 0, true);
+	fake.running = BOX_EXECUTIONS_MAX; /* also for those that waited for its start */
+	exec_in_box(x);
+	wait_done(x, 1);
+	assert_int_equal(x->failure.kind, FAIL_EXHAUSTED);
+	fake.running--;
+	exec_in_box(x);
+	assert_int_equal(fake.execs, 1);
+	x->done = 0;
 }
 
 /* What asks for numbers neither stops a box nor keeps it. */
@@ -1293,6 +1327,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(volumes_of_a_box_are_found_or_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(volumes_become_disks_and_mounts, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_writer_has_a_volume_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_writer_is_stopped_in_order_after_a_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(commands_have_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_volume_whose_disk_is_gone_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_idle_box_is_stopped, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_use_is_not_stopped, setup, teardown),

@@ -251,6 +251,20 @@ static void a_disk_is_the_template_with_its_holes(void **state)
 	assert_int_equal(v.used_ms, used);
 }
 
+static void a_prefix_has_its_limit(void **state)
+{
+	struct bench *x = *state;
+	int parts;
+	for (int i = 0; i < VOLUMES_MAX; i++)
+		volumes_add(x->volumes, "p", NULL, on_added, x);
+	assert_int_equal(x->done, 0);
+	volumes_add(x->volumes, "p", NULL, on_added, x); /* those under way count */
+	assert_int_equal(x->status, -EMFILE);
+	wait_done(x, VOLUMES_MAX + 1);
+	assert_int_equal(files(x, &parts), VOLUMES_MAX);
+	assert_int_equal(add(x, "q", NULL), 0);
+}
+
 static void what_fails_leaves_nothing(void **state)
 {
 	struct bench *x = *state;
@@ -354,6 +368,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(names_and_ids, setup, teardown),
 		cmocka_unit_test_setup_teardown(twins_become_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_disk_is_the_template_with_its_holes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_prefix_has_its_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_fails_leaves_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_database_that_fails_changes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(any_crash_is_repaired, setup, teardown),
