@@ -31,6 +31,7 @@ struct box {
 	bool doomed;          /* DELETE was accepted: it will not start again */
 	struct waiter_list waiters;
 	uint64_t commands, exec_errors;
+	struct session_traffic traffic;     /* of the VMs before this one */
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
 	char *state_dir, *run_dir;
 

@@ -27,6 +27,7 @@ struct session {
 	uint64_t dialled_ms;
 	TAILQ_HEAD(, execution) executions;
 	unsigned running;
+	struct session_traffic traffic;
 	TAILQ_HEAD(, session_call) calls;
 	struct configure *configure;
 	bool ended;

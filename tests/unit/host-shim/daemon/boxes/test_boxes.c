@@ -128,6 +128,12 @@ unsigned session_running(const struct session *s)
 	return 0;
 }
 
+struct session_traffic session_traffic(const struct session *s)
+{
+	(void)s;
+	return (struct session_traffic){.sent = 3, .received = 4};
+}
+
 bool session_up(const struct session *s)
 {
 	(void)s;
@@ -456,6 +462,8 @@ static void life(void **state)
 
 	start(x);
 	assert_int_equal(info(x).status, BOX_RUNNING);
+	assert_int_equal(info(x).traffic.sent, 6); /* of both VMs */
+	assert_int_equal(info(x).traffic.received, 8);
 	box_delete(x->box, true, on_done, x);
 	wait_done(x, 1);
 	assert_int_equal(x->failed, 0);
