@@ -258,9 +258,9 @@ test:
 	$(call build_with,test,build/kernel/small/vmlinux everything unit gen-py $(guests))
 	@tests/run.sh test
 
-# Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.
+# Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/. Last, requests against a real tenond.
 fuzz:
-	$(call build_with,fuzz,fuzz-all)
+	$(call build_with,fuzz,fuzz-all everything)
 	@for bin in $(fuzzers); do \
 		name=$${bin##*/fuzz_}; found=build/fuzz/found/$$name; \
 		mkdir -p $$found tests/fuzz/corpus/$$name; \
@@ -269,6 +269,7 @@ fuzz:
 			$$found tests/fuzz/corpus/$$name 2>build/fuzz/$$name.log || { tail -n 40 build/fuzz/$$name.log; exit 1; }; \
 		grep -E 'number_of_executed_units|new_units_added' build/fuzz/$$name.log; \
 	done
+	@tests/fuzz/rest/run.py $(FUZZ_SECONDS)
 
 fmt:
 	@rootfs/bootstrap.sh fmt

@@ -504,8 +504,12 @@ static void end_executions(struct box *b, const char *reason)
 	 * was. */
 	if (!b->session && b->settled && open_session(b, &e) < 0)
 		fprintf(stderr, "tenond: box %s: %s\n", b->row.id, e.msg);
-	if (b->session)
+	if (b->session) {
+		struct session_traffic t = session_traffic(b->session);
+		b->traffic.sent += t.sent;
+		b->traffic.received += t.received;
 		session_destroy(steal_ptr(&b->session), reason);
+	}
 	box_bulks_fail(b);
 }
 
@@ -693,4 +697,9 @@ void box_get_info(struct box *b, struct box_info *out)
 		.executions = b->session ? session_running(b->session) : 0,
 	};
 	snprintf(out->error, sizeof out->error, "%s", b->told.error);
+	struct session_traffic now = {0};
+	if (b->session)
+		now = session_traffic(b->session);
+	out->traffic.sent = b->traffic.sent + now.sent;
+	out->traffic.received = b->traffic.received + now.received;
 }

@@ -40,6 +40,7 @@ struct box {
 	LIST_HEAD(, box_use) uses;
 	uint64_t used_ms; /* CLOCK_MONOTONIC: when something was last done with it */
 	uint64_t commands, exec_errors;
+	struct session_traffic traffic;     /* of the VMs before this one */
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
 	char *state_dir, *run_dir;
 

@@ -63,6 +63,7 @@ struct box_info { /* valid until the next call on this box */
 		guest_boot_ms; /* of it: disk and accelerator; tenon-vmm and guest. 0 after adoption */
 	unsigned executions;   /* running ones */
 	uint64_t commands, exec_errors; /* since tenond started: asked for; not started */
+	struct session_traffic traffic; /* since then, too */
 };
 
 /* Of one prefix, since tenond started. */

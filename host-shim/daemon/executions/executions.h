@@ -103,7 +103,12 @@ void session_destroy(struct session *s, const char *reason);
  * is down. It may outlast the session, not the loop. */
 int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
 		 struct bulk **out, struct err *e);
-bool session_up(const struct session *s);          /* HELLO is done and the link stands */
+bool session_up(const struct session *s); /* HELLO is done and the link stands */
+/* Bytes of stdin that were sent, and of stdout and stderr that came; each once, whatever the link did. */
+struct session_traffic {
+	uint64_t sent, received;
+};
+struct session_traffic session_traffic(const struct session *s);
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
 /* CLOCK_MONOTONIC, ms: when the last of them ended; 0 if none has. */
 uint64_t session_idle_since(const struct session *s);

@@ -528,6 +528,11 @@ bool session_up(const struct session *s)
 	return s->up;
 }
 
+struct session_traffic session_traffic(const struct session *s)
+{
+	return s->traffic;
+}
+
 unsigned session_running(const struct session *s)
 {
 	return s->running;

@@ -148,6 +148,12 @@ uint64_t session_idle_since(const struct session *s)
 	return fake.idle_ms;
 }
 
+struct session_traffic session_traffic(const struct session *s)
+{
+	(void)s;
+	return (struct session_traffic){.sent = 3, .received = 4};
+}
+
 bool session_up(const struct session *s)
 {
 	(void)s;
@@ -484,6 +490,8 @@ static void life(void **state)
 
 	start(x);
 	assert_int_equal(info(x).status, BOX_RUNNING);
+	assert_int_equal(info(x).traffic.sent, 6); /* of both VMs */
+	assert_int_equal(info(x).traffic.received, 8);
 	box_delete(x->box, true, on_done, x);
 	wait_done(x, 1);
 	assert_int_equal(x->failed, 0);
