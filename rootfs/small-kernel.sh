@@ -22,8 +22,8 @@ unpack() {
 		--exclude '*/drivers/gpu/*.[ch]' --exclude '*/drivers/media/*.[ch]' --exclude '*/drivers/staging/*.[ch]' \
 		--exclude '*/drivers/scsi/*.[ch]' --exclude '*/drivers/infiniband/*.[ch]' --exclude '*/drivers/usb/*.[ch]' \
 		--exclude '*/drivers/net/ethernet/*.[ch]' --exclude '*/drivers/net/wireless/*.[ch]' --exclude '*/sound/*.[ch]' \
-		--exclude '*/arch/arm*/*' --exclude '*/arch/powerpc/*' --exclude '*/arch/mips/*' --exclude '*/tools/testing/*' \
-		--exclude '*/Documentation/*.rst'
+		--exclude '*/arch/arm*/*.[chS]' --exclude '*/arch/powerpc/*.[chS]' --exclude '*/arch/mips/*.[chS]' \
+		--exclude '*.dts' --exclude '*.dtsi' --exclude '*/tools/testing/*' --exclude '*/Documentation/*.rst'
 }
 
 # A line that another line's absence switches off would be missed in a box, one day.

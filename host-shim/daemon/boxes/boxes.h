@@ -81,8 +81,10 @@ struct boxes_config {
 	const char *vmm_path; /* tenon-vmm beside tenond's own binary by default */
 	const char *kernel, *initrd, *images_dir; /* images_dir has base.squashfs and upper.ext4 */
 	const char *accel;                        /* "auto", "kvm", "tcg" */
-	const char *machine;                      /* "q35" */
-	unsigned boot_deadline_ms;                /* default 60000 */
+	/* "q35" or "microvm". No row keeps it: a box that starts from its disks is the same on both, and may
+	 * have another kernel too. One that runs stays what it is. */
+	const char *machine;
+	unsigned boot_deadline_ms; /* default 60000 */
 };
 int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e);
 /* Loads rows and adopts what still runs. done once all are settled: then tenond may say it is ready. */
