@@ -78,11 +78,16 @@ def events(client, reference):
 
 
 def files(host):
-    """What lies in the store, but for the (perhaps empty) folders that are always there."""
+    """What lies in the store, but for its two folders and what waits for a next try."""
     store, found = host.state / "images", []
     for where, folders, names in os.walk(store):
         found += [str((Path(where) / name).relative_to(store)) for name in folders + names]
-    return sorted(set(found) - {"work", "cache"})
+    return sorted(f for f in found if f not in ("work", "cache") and not f.startswith("cache/"))
+
+
+def cached(host):
+    """Layers that wait for the next try."""
+    return {p.name for p in (host.state / "images/cache").glob("*/sha256/*")}
 
 
 def wait(what, seconds=20):
@@ -305,11 +310,13 @@ def test_a_registry_that_misbehaves(images, host, plain, what, act):
     assert error_of(r)["type"] == "ImageError" and plain.host in error_of(r)["message"]
     assert time.monotonic() - began < 5
     assert images.call("HEAD", path(image.digest)).status_code == 404
+    wait(lambda: files(host) == [])
     # At most whole layers wait for the next try; they are taken away by it.
-    wait(lambda: not [f for f in files(host) if not f.startswith("cache/")])
+    own = {b[7:] for b in image.blobs}
+    assert cached(host) & own <= {image.layers[0]["digest"][7:], image.manifest["config"]["digest"][7:]}
     plain.instead.clear()
     assert pull(images, name).status_code == 200 and images.delete(path(name)).status_code == 204
-    wait(lambda: files(host) == [])
+    wait(lambda: files(host) == [] and not cached(host) & own)
 
 
 def lying(kind):
@@ -335,9 +342,10 @@ def lying(kind):
 
 @pytest.mark.parametrize("kind", ["size", "diff_id", "foreign", "type", "dotdot", "no tar", "artifact"])
 def test_an_image_that_lies(images, host, plain, kind):
-    r = pull(images, plain.serve("lies", lying(kind)))
+    image = lying(kind)
+    r = pull(images, plain.serve("lies", image))
     assert r.status_code == 422 and error_of(r)["code"] == "image_pull_failed", r.text
-    wait(lambda: files(host) == [])
+    wait(lambda: files(host) == [] and not cached(host) & {b[7:] for b in image.blobs})
 
 
 def test_the_next_try_goes_on(images, host, plain):
@@ -345,7 +353,7 @@ def test_the_next_try_goes_on(images, host, plain):
     name, first, second = plain.serve("resumed", image), *(x["digest"] for x in image.layers)
     # The second layer breaks off, but not before the first has arrived.
     def late(h, data):
-        wait(lambda: any(first[7:] in f for f in files(host)))
+        wait(lambda: first[7:] in cached(host))
         cut(h, data)
     plain.instead["/" + second] = late
     assert pull(images, name).status_code == 422
@@ -377,7 +385,7 @@ def test_cancelled_and_left(images, host, plain):
         wait(lambda: skopeos(host))
     wait(lambda: not skopeos(host) and not images.get("/images/pulls").json()["pulls"])
     gate.set()
-    wait(lambda: not [f for f in files(host) if not f.startswith("cache/")])
+    wait(lambda: files(host) == [])
 
 
 def test_killed_programs(images, host, plain):
@@ -393,7 +401,7 @@ def test_killed_programs(images, host, plain):
     t.join(10)
     gate.set()
     assert got[0].status_code == 422 and "signal 9" in error_of(got[0])["message"]
-    wait(lambda: not [f for f in files(host) if not f.startswith("cache/")])
+    wait(lambda: files(host) == [])
 
 
 def test_tenond_is_killed_in_the_middle(make_daemon, plain):
@@ -414,7 +422,7 @@ def test_tenond_is_killed_in_the_middle(make_daemon, plain):
     d.start()
     gate.set()
     kept = done.digest[7:] + ".squashfs"
-    assert [f for f in files(d) if not f.startswith("cache/")] == [kept]
+    assert files(d) == [kept]
     assert d.client().call("HEAD", path(image.digest)).status_code == 404
     assert d.client().get(path(done.digest)).json()["reference"] == f"{plain.host}/done:latest"
     plain.instead.clear()
@@ -441,7 +449,7 @@ def test_no_space(make_daemon, plain):
             image = Image(tar(entry("big", os.urandom(size))), packing="zstd")
             r = pull(d.client(), plain.serve("big", image))
             assert r.status_code == 507 and error_of(r)["code"] == "resource_exhausted", r.text
-            wait(lambda: files(d) == [])
+            wait(lambda: files(d) == [] and not cached(d))
         r = d.client().post("/images/load?reference=big", data=iter([bytes(1_000_000)] * 20))
         assert r.status_code == 507, r.text
         assert pull(d.client(), plain.serve("little", small())).status_code == 200
