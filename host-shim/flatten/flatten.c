@@ -136,8 +136,7 @@ static int write_names(struct job *j, const struct inode *i, const struct node *
 	char path[TREE_PATH_MAX + 1];
 	const struct node *n;
 	tree_path(first, path);
-	SLIST_FOREACH(n, &i->nodes, same)
-	{
+	TAILQ_FOREACH (n, &i->nodes, same) {
 		if (n == first)
 			continue;
 		archive_entry_clear(j->entry);
@@ -152,7 +151,7 @@ static int write_names(struct job *j, const struct inode *i, const struct node *
 
 static int write_file(struct job *j, const struct inode *i, struct archive_entry *a, struct err *e)
 {
-	const struct node *first = SLIST_FIRST(&i->nodes);
+	const struct node *first = TAILQ_FIRST(&i->nodes);
 	struct archive_entry *out = archive_entry_clear(j->entry);
 	int64_t size = i->type == S_IFREG ? archive_entry_size(a) : 0;
 	archive_entry_set_filetype(out, i->type);

@@ -121,7 +121,7 @@ static struct inode *inode_create(struct tree *t, mode_t type, const char *targe
 	i->type = type;
 	i->implicit = true;
 	i->names = 1;
-	SLIST_INIT(&i->nodes);
+	TAILQ_INIT(&i->nodes);
 	if (target && !(i->target = take(t, strlen(target) + 1))) {
 		give(t, i, sizeof *i);
 		return NULL;
@@ -159,7 +159,7 @@ static struct node *node_create(struct tree *t, struct node *parent, const char 
 	n->inode = i;
 	n->layer = t->n_layers - 1;
 	TAILQ_INIT(&n->children);
-	SLIST_INSERT_HEAD(&i->nodes, n, same);
+	TAILQ_INSERT_TAIL(&i->nodes, n, same);
 	if (parent) {
 		TAILQ_INSERT_TAIL(&parent->children, n, sibling);
 		n->in_bucket = *bucket(t, n);
@@ -183,7 +183,7 @@ static void node_remove(struct tree *t, struct node *n)
 		TAILQ_REMOVE(&n->parent->children, n, sibling);
 		t->n_nodes--;
 	}
-	SLIST_REMOVE(&n->inode->nodes, n, node, same);
+	TAILQ_REMOVE(&n->inode->nodes, n, same);
 	inode_release(t, n->inode);
 	give(t, n, sizeof *n + n->name_len + 1u);
 }

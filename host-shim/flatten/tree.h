@@ -20,16 +20,16 @@
 /* A file, under one name or more. */
 struct inode {
 	unsigned layer;
-	uint32_t index; /* of the entry it comes from; meaningless if implicit */
-	bool implicit;  /* a directory that no entry speaks of */
-	mode_t type;    /* S_IFREG, S_IFDIR, … */
-	char *target;   /* of a symbolic link */
-	uint32_t names; /* how many nodes, and holders, it has */
-	SLIST_HEAD(node_names, node) nodes;
+	uint32_t index;                     /* of the entry it comes from; meaningless if implicit */
+	bool implicit;                      /* a directory that no entry speaks of */
+	mode_t type;                        /* S_IFREG, S_IFDIR, … */
+	char *target;                       /* of a symbolic link */
+	uint32_t names;                     /* how many nodes, and holders, it has */
+	TAILQ_HEAD(node_names, node) nodes; /* the oldest first */
 };
 
 struct node {
-	SLIST_ENTRY(node) same; /* of the same inode */
+	TAILQ_ENTRY(node) same; /* of the same inode */
 	TAILQ_ENTRY(node) sibling;
 	TAILQ_HEAD(node_children, node) children;
 	struct node *parent, *in_bucket;

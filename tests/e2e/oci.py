@@ -89,6 +89,10 @@ class Image:
     def digest(self):
         return digest(self.text)
 
+    def manifests(self, what):
+        """The manifest that a tag or a digest means, for a registry."""
+        return self.text if what in ("latest", self.digest) else None
+
     def write(self, folder):
         """As tenon-flatten takes it: the manifest, and a folder of blobs. An OCI layout beside it."""
         blobs = folder / "blobs" / "sha256"
@@ -110,6 +114,28 @@ class Image:
         }
         (folder / "index.json").write_text(json.dumps(index))
         return folder / "manifest.json", blobs
+
+
+class Index:
+    """Images of several platforms under one name."""
+
+    def __init__(self, **images):
+        self.images = images
+        self.blobs = {k: v for i in images.values() for k, v in i.blobs.items()}
+        self.text = json.dumps({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [
+                {"mediaType": MANIFEST, "digest": i.digest, "size": len(i.text), "platform": {"os": "linux", "architecture": a}}
+                for a, i in images.items()
+            ],
+        }).encode()
+        self.digest = digest(self.text)
+
+    def manifests(self, what):
+        if what in ("latest", self.digest):
+            return self.text
+        return next((i.text for i in self.images.values() if i.digest == what), None)
 
 
 class Registry:
@@ -161,3 +187,68 @@ class Registry:
         self.process.terminate()
         self.process.wait(10)
         self.log.close()
+
+
+class PlainRegistry:
+    """A registry in a thread, that serves images as they are and can be told to misbehave. `asked` is what was asked of
+    it; `instead` has, by the end of a path, a function that is called with the handler and the right answer's bytes."""
+
+    def __init__(self):
+        import http.server
+        import threading
+
+        self.images, self.asked, self.instead, self.secret = {}, [], {}, None
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_HEAD(self):
+                self.do_GET()
+
+            def do_GET(self):
+                registry.asked.append((self.command, self.path))
+                if registry.secret and self.headers.get("Authorization") != registry.secret:
+                    return self.answer(b"{}", 401, [("WWW-Authenticate", 'Basic realm="it"')])
+                if self.path == "/v2/":
+                    return self.answer(b"{}")
+                name, _, what = self.path[len("/v2/"):].rpartition("/")
+                name, _, kind = name.rpartition("/")
+                image = registry.images.get(name)
+                data = image and (image.blobs.get(what) if kind == "blobs" else image.manifests(what))
+                if data is None:
+                    return self.answer(b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}', 404)
+                for end, act in registry.instead.items():
+                    if self.path.endswith(end):
+                        return act(self, data)
+                self.answer(data)
+
+            def answer(self, data, status=200, headers=(), length=None):
+                self.send_response(status)
+                is_manifest = "/manifests/" in self.path
+                kind = json.loads(data).get("mediaType", MANIFEST) if is_manifest and status == 200 and data[:1] == b"{" else "application/json"
+                self.send_header("Content-Type", kind if is_manifest else "application/octet-stream")
+                self.send_header("Content-Length", str(len(data) if length is None else length))
+                for header in headers:
+                    self.send_header(*header)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+                    self.wfile.flush()
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def serve(self, name, image):
+        self.images[name] = image
+        return f"{self.host}/{name}"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()

@@ -111,9 +111,6 @@ def test_health(client, daemon):
 @pytest.mark.parametrize(
     "method, path",
     [
-        ("POST", "/images/pull"),
-        ("GET", "/images"),
-        ("GET", "/images/sha256:0"),
         ("POST", "/boxes/import"),
         ("POST", "/boxes/b/export"),
         ("POST", "/boxes/b/clone"),

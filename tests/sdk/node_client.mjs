@@ -73,7 +73,7 @@ got.boxInfo = await box.info();
 got.listed = (await runtime.listInfo()).map((i) => i.id);
 got.nobody = await runtime.get("nobody");
 got.taken = await failure(runtime.create(options, name));
-got.badImage = await failure(runtime.create({ image: "no/such:image" }, null));
+got.badImage = await failure(runtime.create({ image: "127.0.0.1:1/no/such:image" }, null));
 got.secrets = await failure(runtime.create({ ...options, secrets: [{ name: "a", value: "b", hosts: [] }] }, null));
 
 await box.start();

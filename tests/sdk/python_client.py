@@ -85,7 +85,7 @@ async def main(url, key, prefix):
     got["listed"] = [i.id for i in await runtime.list_info()]
     got["nobody"] = await runtime.get("nobody")
     got["taken"] = await failure(runtime.create(options(), name))
-    got["badImage"] = await failure(runtime.create(boxlite.BoxOptions(image="no/such:image")))
+    got["badImage"] = await failure(runtime.create(boxlite.BoxOptions(image="127.0.0.1:1/no/such:image")))
 
     await box.start()
     got["running"] = (await runtime.get_info(name)).state.status

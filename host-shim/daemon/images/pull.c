@@ -43,6 +43,7 @@ struct pull {
 	char *config_text;
 	struct pull_progress progress;
 	struct process *process, *packer;
+	int output; /* what the packer writes, held so that its bytes still count when it has failed and removed it */
 	int process_status, packer_status;
 	char said[200], packer_said[200];
 	char why[200]; /* we ended them ourselves */
@@ -380,8 +381,9 @@ static void squash(struct pull *p)
 		fail(p, FAIL_EXHAUSTED, "no memory");
 		return;
 	}
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		err_sys(&e, "pull", errno, "pipe");
+	p->output = open(image, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (p->output < 0 || pipe2(fds, O_CLOEXEC) < 0) {
+		err_sys(&e, "pull", errno, "the squashfs and the pipe to it");
 		fail_err(p, &e);
 		return;
 	}
@@ -790,6 +792,7 @@ static void free_pull(uv_handle_t *h)
 				       p->config.password};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free((void *)strings[i]);
+	close_fd(&p->output);
 	manifest_finish(&p->manifest);
 	free(p->config_text);
 	free(p->work);
@@ -813,6 +816,7 @@ int pull_create(struct pull **out, const struct pull_config *c, struct err *e)
 	struct pull *p = calloc(1, sizeof *p);
 	if (!p)
 		return err_sys(e, "pull", ENOMEM, "pull");
+	p->output = -1;
 	uv_timer_init(c->loop, &p->tick);
 	p->tick.data = p;
 	int r = copy_config(p, c);

@@ -125,6 +125,8 @@ int reference_parse(struct reference *out, const char *text, struct err *e)
 	*out = (struct reference){0};
 	if (strlen(text) >= sizeof name)
 		return fail(text, "a reference of so many bytes", e);
+	if (digest_is_valid(text))
+		return fail(text, "a digest is not a name; write NAME@sha256:…", e);
 	strcpy(name, text);
 	char *at = strchr(name, '@');
 	if (at) {
