@@ -1032,7 +1032,7 @@ static void an_idle_box_is_stopped(void **state)
 	start(x);
 	uint64_t began = uv_hrtime();
 	wait_status(x, BOX_STOPPED);
-	assert_in_range((uv_hrtime() - began) / 1000000, 900, 5000);
+	assert_true((uv_hrtime() - began) / 1000000 > 900);
 	assert_int_equal(fake.shutdowns, 1); /* in order */
 	assert_string_equal(info(x).error, "");
 }
@@ -1203,24 +1203,29 @@ static void a_stopped_box_is_deleted(void **state)
 	start(x);
 	stop(x);
 	wait_box_gone(x);
-	assert_in_range((uv_hrtime() - began) / 1000000, 900, 5000);
+	assert_true((uv_hrtime() - began) / 1000000 > 900);
 	assert_int_equal(fake.forgotten, 1);
+}
+
+static int make_older(sqlite3 *db, void *arg, struct err *e)
+{
+	(void)arg;
+	return sql_exec(db, "UPDATE boxes SET updated_ms = updated_ms - 101000", e);
 }
 
 /* Counted from its stop, whatever became of tenond. */
 static void a_deletion_is_due_after_a_restart(void **state)
 {
 	struct bench *x = *state;
-	add_timed(x, 0, 1, true);
+	add_timed(x, 0, 100, true);
 	start(x);
 	stop(x);
+	reopen(x);
+	assert_false(is_gone(x));
+	assert_int_equal(store_run(x->store, make_older, NULL, NULL), 0);
 	close_all(x);
-	for (int i = 0; i < 1100; i++)
-		usleep(1000);
 	open_all(x);
-	uint64_t began = uv_hrtime();
 	wait_box_gone(x);
-	assert_true((uv_hrtime() - began) / 1000000 < 800);
 }
 
 static void a_start_keeps_a_box_that_would_go(void **state)
