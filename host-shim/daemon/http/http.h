@@ -10,6 +10,7 @@
  *   sse.c        text/event-stream from a source that is asked when there is room
  *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
+ *   peer.c       whose process of this machine is at the other end
  *   tls.c        the certificate of TCP listeners
  */
 #pragma once
@@ -101,6 +102,8 @@ const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+/* The user whose process sent it, as peer.h has it. -ENOENT if it is not one of this machine. */
+int http_peer_uid(const struct http_request *r, uid_t *out);
 const struct http_route *http_route_of(const struct http_request *r); /* NULL before it was found */
 /* Whether nobody waits for the reply any more. */
 bool http_client_left(const struct http_request *r);
