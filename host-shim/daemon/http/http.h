@@ -69,6 +69,7 @@ struct http_config {
 	unsigned connection_limit; /* 0: 4096 */
 	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
 	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
+	unsigned ping_ms;          /* between signs of life that streams and WebSockets give, 0: 15 s */
 	unsigned idle_timeout_ms;  /* between requests of a kept connection, 0: 75 s */
 };
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e);
@@ -208,7 +209,7 @@ struct sse_source {
 	/* The stream is over, for whatever reason. Exactly once; s is gone after it. */
 	void (*closed)(void *arg);
 };
-/* Replies 200 and streams. A comment goes out every 15 s of silence. source and arg live until closed. */
+/* Replies 200 and streams. A comment goes out after ping_ms of silence. source and arg live until closed. */
 void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg);
 void sse_wake(struct sse *s);
 /* Largest payload that one sse_put_data can take now. Below SSE_ROOM_MIN: return true and be called again.
@@ -227,8 +228,9 @@ struct ws_handler {
 	void (*open)(void *arg, struct ws *w); /* upgraded: from now on w may be used */
 	/* One whole message, at most WS_MESSAGE_MAX; data is valid during the call. */
 	void (*message)(void *arg, bool text, const uint8_t *data, size_t len);
-	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every 15
-	 * s and after ws_ping, each time when every message before it has been written to the socket. */
+	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every
+	 * ping_ms and after ws_ping, each time when every message before it has been written to the socket. A
+	 * client that gives no sign for three times as long is gone. */
 	size_t (*ping)(void *arg, uint8_t buf[125]);
 	void (*pong)(void *arg, const uint8_t *data, size_t len);
 	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */

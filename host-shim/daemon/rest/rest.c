@@ -217,6 +217,8 @@ int rest_create(struct rest **out, const struct rest_config *c, struct err *e)
 	if (!rest)
 		return err_sys(e, "rest", ENOMEM, "no memory");
 	rest->config = *c;
+	if (!rest->config.hold_ms)
+		rest->config.hold_ms = 10000;
 	*out = rest;
 	return 0;
 }
