@@ -10,6 +10,7 @@
  *   sse.c        text/event-stream from a source that is asked when there is room
  *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
+ *   peer.c       whose process of this machine is at the other end
  *   tls.c        the certificate of TCP listeners
  */
 #pragma once
@@ -68,6 +69,7 @@ struct http_config {
 	unsigned connection_limit; /* 0: 4096 */
 	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
 	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
+	unsigned ping_ms;          /* between signs of life that streams and WebSockets give, 0: 15 s */
 	unsigned idle_timeout_ms;  /* between requests of a kept connection, 0: 75 s */
 };
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e);
@@ -101,6 +103,8 @@ const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+/* The user whose process sent it, as peer.h has it. -ENOENT if it is not one of this machine. */
+int http_peer_uid(const struct http_request *r, uid_t *out);
 const struct http_route *http_route_of(const struct http_request *r); /* NULL before it was found */
 /* Whether nobody waits for the reply any more. */
 bool http_client_left(const struct http_request *r);
@@ -205,7 +209,7 @@ struct sse_source {
 	/* The stream is over, for whatever reason. Exactly once; s is gone after it. */
 	void (*closed)(void *arg);
 };
-/* Replies 200 and streams. A comment goes out every 15 s of silence. source and arg live until closed. */
+/* Replies 200 and streams. A comment goes out after ping_ms of silence. source and arg live until closed. */
 void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg);
 void sse_wake(struct sse *s);
 /* Largest payload that one sse_put_data can take now. Below SSE_ROOM_MIN: return true and be called again.
@@ -224,8 +228,9 @@ struct ws_handler {
 	void (*open)(void *arg, struct ws *w); /* upgraded: from now on w may be used */
 	/* One whole message, at most WS_MESSAGE_MAX; data is valid during the call. */
 	void (*message)(void *arg, bool text, const uint8_t *data, size_t len);
-	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every 15
-	 * s and after ws_ping, each time when every message before it has been written to the socket. */
+	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every
+	 * ping_ms and after ws_ping, each time when every message before it has been written to the socket. A
+	 * client that gives no sign for three times as long is gone. */
 	size_t (*ping)(void *arg, uint8_t buf[125]);
 	void (*pong)(void *arg, const uint8_t *data, size_t len);
 	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */

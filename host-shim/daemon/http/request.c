@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "handshake.h"
+#include "peer.h"
 
 #define DISCARD_MAX \
 	(128u << 20) /* of a body that will not be read: so that the client gets to see the reply */
@@ -480,4 +481,9 @@ bool http_has_numeric_codes(const struct http_request *r)
 bool http_from_unix(const struct http_request *r)
 {
 	return r->connection && r->connection->from_unix;
+}
+
+int http_peer_uid(const struct http_request *r, uid_t *out)
+{
+	return r->connection ? peer_uid(r->connection->fd, out) : -ENOENT;
 }

@@ -428,6 +428,8 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 		s->config.head_timeout_ms = 30000;
 	if (!s->config.body_timeout_ms)
 		s->config.body_timeout_ms = 60000;
+	if (!s->config.ping_ms)
+		s->config.ping_ms = 15000;
 	if (!s->config.idle_timeout_ms)
 		s->config.idle_timeout_ms = 75000;
 	s->timer = calloc(1, sizeof *s->timer);

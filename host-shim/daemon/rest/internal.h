@@ -206,6 +206,7 @@ void rest_get_volume(void *app, struct http_request *r);
 void rest_delete_volume(void *app, struct http_request *r);
 /* tunnel.c */
 void rest_tunnel(void *app, struct http_request *r);
+void rest_revoke_tunnel(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

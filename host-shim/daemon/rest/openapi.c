@@ -66,6 +66,8 @@ static const struct note {
 	{"GET", "/boxes/{box}/console", "The console's log", 200, NULL, NULL, "follow"},
 	{"GET", "/boxes/{box}/executions", "The commands of a box", 200, NULL, NULL, "limit"},
 	{"POST", "/boxes/{box}/executions/{id}/resize", "Set a terminal's size", 204, NULL, NULL, ""},
+	{"DELETE", "/boxes/{box}/network/tunnel", "End a tunnel and its connections", 204, NULL, NULL,
+	 "port"},
 	{"POST", "/boxes/{box}/network/tunnel", "A way to a port of the box's loopback", 200, NULL, NULL,
 	 "port"},
 	{"POST", "/images/pull", "Fetch an image; its progress as server-sent events if Accept asks for them",

@@ -115,6 +115,10 @@ static const struct http_route routes[] = {
 	 .path = "/boxes/{box}/network/tunnel",
 	 .handle = rest_tunnel,
 	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/network/tunnel",
+	 .handle = rest_revoke_tunnel,
+	 .scopes = SCOPE_BOX_EXEC},
 	{.method = "GET",
 	 .path = "/boxes/{box}/processes",
 	 .handle = rest_list_processes,
@@ -213,6 +217,8 @@ int rest_create(struct rest **out, const struct rest_config *c, struct err *e)
 	if (!rest)
 		return err_sys(e, "rest", ENOMEM, "no memory");
 	rest->config = *c;
+	if (!rest->config.hold_ms)
+		rest->config.hold_ms = 10000;
 	*out = rest;
 	return 0;
 }

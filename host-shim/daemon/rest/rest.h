@@ -20,6 +20,7 @@ struct rest_config {
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;
+	unsigned hold_ms; /* half a code point that is still half by then is sent as it is, 0: 10 s */
 };
 int rest_create(struct rest **out, const struct rest_config *c, struct err *e);
 void rest_destroy(struct rest *rest); /* after http_server_destroy */
