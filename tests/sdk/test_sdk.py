@@ -26,6 +26,7 @@ def check(got):
     assert got["output"]["code"] == 3 and not got["output"]["error"]
     assert got["input"] == {"stdout": "grüße\n", "stderr": "", "code": 0, "error": None}
     assert got["big"] == 1 << 20
+    assert got["network"].split() == ["eth0", "lo"] and got["alone"].split() == ["lo"]
     assert "ENOENT" in got["missing"]
     assert got["signal"] is None or got["signal"]["code"] == -15
     assert got["killed"]["code"] == -9
@@ -66,6 +67,7 @@ def test_python(sdks, account, version):
     check(got)
     assert got["info"] == got["created"]["id"]
     assert got["running"] == "running" and got["stopped"] == "stopped"
+    assert got["aloneInfo"] == ("disabled" if version == "0.10.8" else None)
     assert got["boxMetrics"] >= 5 and got["metrics"] >= 1
     if version == "0.10.8":
         check_volumes(got["volumes"])

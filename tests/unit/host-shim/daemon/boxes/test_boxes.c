@@ -293,6 +293,7 @@ static void open_all(struct bench *x)
 				 .images_dir = x->images,
 				 .accel = "auto",
 				 .machine = "q35",
+				 .resolv_conf = "nameserver 10.0.2.3\n",
 				 .boot_deadline_ms = x->deadline_ms};
 	if (boxes_create(&x->boxes, &c, &e) != 0)
 		fail_msg("%s", e.msg);
@@ -1278,7 +1279,8 @@ static void runtime_dir_leaves_room_for_sockets(void **state)
 					 .initrd = x->initrd,
 					 .images_dir = x->images,
 					 .accel = "tcg",
-					 .machine = "q35"};
+					 .machine = "q35",
+					 .resolv_conf = ""};
 		assert_int_equal(boxes_create(&boxes, &c, &e), len <= 58 ? 0 : -ENAMETOOLONG);
 		boxes_destroy(boxes);
 	}
