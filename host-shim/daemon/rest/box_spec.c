@@ -86,10 +86,11 @@ static void read_advanced(struct fields *f)
 	fields_close(f, &a);
 }
 
-static void check_name(struct fields *f, const char *name)
+const char *rest_read_name(struct fields *f, size_t min)
 {
+	const char *name = fields_string(f, "name", min, 128);
 	if (!name)
-		return;
+		return NULL;
 	bool ok = isalnum((unsigned char)name[0]);
 	for (const char *p = name; ok && *p; p++)
 		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
@@ -97,6 +98,7 @@ static void check_name(struct fields *f, const char *name)
 		fields_fault(
 			f, "name",
 			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
+	return name;
 }
 
 static char *read_labels(struct fields *f)
@@ -125,8 +127,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	struct fields *f = &q->fields;
 	struct box_spec *s = &q->spec;
 	fields_parse(f, body, len);
-	s->name = fields_string(f, "name", 1, 128);
-	check_name(f, s->name);
+	s->name = rest_read_name(f, 1);
 	s->image = fields_string(f, "image", 1, 512);
 	if (!s->image)
 		s->image = BOX_IMAGE;

@@ -48,6 +48,8 @@ const char **rest_string_list(struct fields *f, const char *name, const char *fi
 const char **rest_env_list(struct fields *f, const char *name, json_t *object);
 
 /* box_spec.c */
+/* What a box or a volume is to be called: at least min bytes. NULL if it is not said, or wrong. */
+const char *rest_read_name(struct fields *f, size_t min);
 struct box_request {
 	struct box_spec spec;
 	struct fields fields; /* spec borrows from it */
