@@ -308,7 +308,7 @@ def test_without_a_network_there_is_no_card(networked):
     b = networked.create(name="alone", network={"outbound": {"mode": "disabled"}, "inbound": {"mode": "enabled"}})["box_id"]
     said, _ = sh(networked, b, "ls /sys/class/net; cat /etc/hosts; ip route")
     info = networked.get(f"/boxes/{b}").json()
-    assert said.split()[0] == "lo" and "eth0" not in said and "default" not in said
+    assert "lo\n" in said and "eth0" not in said and "default" not in said
     assert "127.0.1.1 alone\n" in said
     assert "tenon-net" not in processes_of(parent_of(info["pid"]))
     assert b"netdev" not in Path(f"/proc/{info['pid']}/cmdline").read_bytes()
@@ -321,7 +321,8 @@ def test_run_takes_dockers_words(networked):
         command = [VMM.parent / "tenon", "run", "--rm", *args, "tenon/base", "ls", "/sys/class/net"]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, stdin=subprocess.DEVNULL)
 
-    assert run("--network", "none").stdout.split() == ["lo"]
+    there = run("--network", "none").stdout.split()
+    assert "lo" in there and "eth0" not in there  # a kernel may bring dummies of its own
     r = run("--network", "host")
     assert r.returncode == 125 and "--network host" in r.stderr
 
