@@ -26,7 +26,7 @@ def check(got):
     assert got["output"]["code"] == 3 and not got["output"]["error"]
     assert got["input"] == {"stdout": "grüße\n", "stderr": "", "code": 0, "error": None}
     assert got["big"] == 1 << 20
-    assert got["network"].split() == ["eth0", "lo"] and got["alone"].split() == ["lo"]
+    assert "eth0" in got["network"].split() and "eth0" not in got["alone"] and "lo" in got["alone"].split()
     assert "ENOENT" in got["missing"]
     assert got["signal"] is None or got["signal"]["code"] == -15
     assert got["killed"]["code"] == -9
