@@ -69,6 +69,7 @@ static void on_deleted(void *arg, int status, const struct err *e)
 		box_tell(b, WISH_GONE, &f);
 	} else if (!bs->closing) {
 		b->listed = false;
+		box_disk_drop(b);
 		executions_forget_box(bs->config.executions, b->row.id);
 		remove_dirs(b);
 	}
@@ -77,6 +78,9 @@ static void on_deleted(void *arg, int status, const struct err *e)
 
 void box_remove(struct box *b)
 {
+	b->removal_waits = box_disk_is_busy(b);
+	if (b->removal_waits)
+		return;
 	boxes_ref(b->boxes);
 	store_submit(b->boxes->config.store, delete_row, on_deleted, b);
 }

@@ -76,10 +76,11 @@ static void read_advanced(struct fields *f)
 	fields_close(f, &a);
 }
 
-static void check_name(struct fields *f, const char *name)
+const char *rest_read_box_name(struct fields *f)
 {
+	const char *name = fields_string(f, "name", 1, 128);
 	if (!name)
-		return;
+		return NULL;
 	bool ok = isalnum((unsigned char)name[0]);
 	for (const char *p = name; ok && *p; p++)
 		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
@@ -87,6 +88,7 @@ static void check_name(struct fields *f, const char *name)
 		fields_fault(
 			f, "name",
 			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
+	return name;
 }
 
 static char *read_labels(struct fields *f)
@@ -116,8 +118,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	struct fields *f = &q->fields;
 	struct box_spec *s = &q->spec;
 	fields_parse(f, body, len);
-	s->name = fields_string(f, "name", 1, 128);
-	check_name(f, s->name);
+	s->name = rest_read_box_name(f);
 	s->image = fields_string(f, "image", 1, 512);
 	if (!s->image)
 		s->image = BOX_IMAGE;

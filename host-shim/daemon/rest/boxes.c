@@ -59,7 +59,7 @@ static void on_box(void *arg, struct box *b, const struct failure *f)
 		http_reply_json(arg, 200, box_json(b));
 }
 
-static void on_created(void *arg, struct box *b, const struct failure *f)
+void rest_box_created(void *arg, struct box *b, const struct failure *f)
 {
 	struct http_request *r = arg;
 	if (f) {
@@ -72,6 +72,15 @@ static void on_created(void *arg, struct box *b, const struct failure *f)
 	}
 }
 
+bool rest_has_room(struct rest *rest, struct http_request *r, const struct tenant *t)
+{
+	bool room = boxes_count(rest->config.boxes, t->prefix) < t->max_boxes;
+	if (!room)
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
+				 t->max_boxes);
+	return room;
+}
+
 void rest_create_box(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
@@ -80,11 +89,8 @@ void rest_create_box(void *app, struct http_request *r)
 	if (!t || !box_request_read(&q, r))
 		return;
 	q.spec.prefix = t->prefix;
-	if (boxes_count(rest->config.boxes, t->prefix) >= t->max_boxes)
-		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
-				 t->max_boxes);
-	else
-		boxes_add(rest->config.boxes, &q.spec, on_created, r);
+	if (rest_has_room(rest, r, t))
+		boxes_add(rest->config.boxes, &q.spec, rest_box_created, r);
 	box_request_finish(&q);
 }
 

@@ -152,6 +152,19 @@ void rest_head_box(void *app, struct http_request *r);
 void rest_delete_box(void *app, struct http_request *r);
 void rest_start_box(void *app, struct http_request *r);
 void rest_stop_box(void *app, struct http_request *r);
+/* 201 with the new box, or the failure; arg is the request. */
+void rest_box_created(void *arg, struct box *b, const struct failure *f);
+/* Whether the tenant may have one more box; false after a 429. */
+bool rest_has_room(struct rest *rest, struct http_request *r, const struct tenant *t);
+/* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
+const char *rest_read_box_name(struct fields *f);
+/* snapshots.c */
+void rest_create_snapshot(void *app, struct http_request *r);
+void rest_list_snapshots(void *app, struct http_request *r);
+void rest_get_snapshot(void *app, struct http_request *r);
+void rest_delete_snapshot(void *app, struct http_request *r);
+void rest_restore_snapshot(void *app, struct http_request *r);
+void rest_clone_box(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
 void rest_list_executions(void *app, struct http_request *r);

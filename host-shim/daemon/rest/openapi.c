@@ -78,12 +78,15 @@ static const struct note {
 	{"DELETE", "/volumes/{volume}", "Delete a volume", 0, NULL, NULL, ""},
 	{"POST", "/boxes/import", "Make a box of an archive", 0, NULL, NULL, ""},
 	{"POST", "/boxes/{box}/export", "A box as an archive", 0, NULL, NULL, ""},
-	{"POST", "/boxes/{box}/clone", "Make a box like another", 0, NULL, NULL, ""},
-	{"POST", "/boxes/{box}/snapshots", "Keep the state of a box's disk", 0, NULL, NULL, ""},
-	{"GET", "/boxes/{box}/snapshots", "List snapshots", 0, NULL, NULL, ""},
-	{"GET", "/boxes/{box}/snapshots/{name}", "A snapshot", 0, NULL, NULL, ""},
-	{"DELETE", "/boxes/{box}/snapshots/{name}", "Delete a snapshot", 0, NULL, NULL, ""},
-	{"POST", "/boxes/{box}/snapshots/{name}/restore", "Bring a snapshot back", 0, NULL, NULL, ""},
+	{"POST", "/boxes/{box}/clone", "Make a box of another's disk as it is now", 201, "Clone", "Box", ""},
+	{"POST", "/boxes/{box}/snapshots", "Keep the state of a box's disk, without its volumes; a box that runs "
+					   "pauses for a moment",
+	 201, "NewSnapshot", "Snapshot", ""},
+	{"GET", "/boxes/{box}/snapshots", "List snapshots, by age", 200, NULL, "SnapshotList", ""},
+	{"GET", "/boxes/{box}/snapshots/{name}", "A snapshot", 200, NULL, "Snapshot", ""},
+	{"DELETE", "/boxes/{box}/snapshots/{name}", "Delete a snapshot", 204, NULL, NULL, ""},
+	{"POST", "/boxes/{box}/snapshots/{name}/restore",
+	 "Bring a snapshot back, to a box that is stopped; what was written since is lost", 204, NULL, NULL, ""},
 };
 
 static const struct note *find_note(const struct http_route *route)
