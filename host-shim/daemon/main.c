@@ -20,12 +20,14 @@
 #include "store/store.h"
 #include "tunnel/tunnel.h"
 
+#define LET_GO_MS 20000
 #define VERSION "tenon 0.1.0"
 
 struct daemon {
 	struct options options;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt;
+	uv_timer_t patience;
 	int lock;
 	char *runtime_dir;
 	struct store *store;
@@ -255,8 +257,14 @@ static int run(struct daemon *d, struct err *e)
 	return -d->failure.errnum;
 }
 
+static void on_late(uv_timer_t *t)
+{
+	*(bool *)t->data = true;
+}
+
 static void let_go(struct daemon *d)
 {
+	bool late = false;
 	http_server_destroy(d->http);
 	tunnels_destroy(d->tunnels);
 	replay_freeze(d->replay);
@@ -268,9 +276,18 @@ static void let_go(struct daemon *d)
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
-	/* What was closed is freed on the loop's next turns. */
-	for (int turn = 0; turn < 100 && uv_run(&d->loop, UV_RUN_NOWAIT); turn++)
-		;
+	/* What was closed is freed on the loop's next turns, and what a thread of libuv's is at has to end before
+	 * the loop may go. */
+	uv_timer_init(&d->loop, &d->patience);
+	d->patience.data = &late;
+	uv_unref((uv_handle_t *)&d->patience);
+	uv_timer_start(&d->patience, on_late, LET_GO_MS, 0);
+	while (!late && uv_loop_alive(&d->loop))
+		uv_run(&d->loop, UV_RUN_ONCE);
+	if (late)
+		_exit(1); /* a disk that hangs: that thread cannot be waited for, and nothing is left to lose */
+	uv_close((uv_handle_t *)&d->patience, NULL);
+	uv_run(&d->loop, UV_RUN_NOWAIT);
 	uv_loop_close(&d->loop);
 	close_fd(&d->lock);
 	free(d->runtime_dir);
