@@ -118,14 +118,6 @@ def test_health(client, daemon):
         ("GET", "/volumes"),
         ("GET", "/volumes/v"),
         ("DELETE", "/volumes/v"),
-        ("POST", "/boxes/import"),
-        ("POST", "/boxes/b/export"),
-        ("POST", "/boxes/b/clone"),
-        ("GET", "/boxes/b/snapshots"),
-        ("POST", "/boxes/b/snapshots"),
-        ("GET", "/boxes/b/snapshots/s"),
-        ("DELETE", "/boxes/b/snapshots/s"),
-        ("POST", "/boxes/b/snapshots/a%2Fb/restore"),
     ],
 )
 def test_what_is_not_built_says_so(client, method, path):

@@ -6,6 +6,7 @@
 
 #include "fakes.h"
 #include "host-shim/daemon/boxes/boxes.h"
+#include "host-shim/daemon/boxes/snapshots.h"
 
 struct box {
 	struct box *next;
@@ -185,6 +186,53 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 {
 	b->info.status = BOX_RUNNING;
 	fake_execution_start(b->boxes->config.executions, b->id, spec, done, arg);
+}
+
+/* ---- snapshots: "kept" is always there, and nothing is done ---- */
+
+static const struct snapshot_info kept = {
+	.id = "fakesnapshot", .box_id = "fakebox1", .name = "kept", .created_ms = 1700000000123, .disk_bytes = 1 << 30};
+
+void box_snapshot(struct box *b, const char *name, snapshot_done_fn done, void *arg)
+{
+	struct failure f;
+	(void)b;
+	refuse(&f, FAIL_EXISTS, "a snapshot of that name exists");
+	done(arg, strcmp(name, kept.name) ? &kept : NULL, strcmp(name, kept.name) ? NULL : &f);
+}
+
+bool box_find_snapshot(struct box *b, const char *name, struct snapshot_info *out)
+{
+	(void)b;
+	*out = kept;
+	return strcmp(name, kept.name) == 0;
+}
+
+void box_each_snapshot(struct box *b, void (*fn)(void *arg, const struct snapshot_info *s), void *arg)
+{
+	(void)b;
+	fn(arg, &kept);
+}
+
+void box_restore(struct box *b, const char *name, snapshot_over_fn done, void *arg)
+{
+	struct failure f;
+	(void)name;
+	refuse(&f, FAIL_CONFLICT, "the box is running");
+	done(arg, b->info.status == BOX_RUNNING ? &f : NULL);
+}
+
+void box_delete_snapshot(struct box *b, const char *name, snapshot_over_fn done, void *arg)
+{
+	(void)b;
+	(void)name;
+	done(arg, NULL);
+}
+
+void box_clone(struct box *b, const char *name, box_done_fn done, void *arg)
+{
+	(void)name;
+	done(arg, b, NULL);
 }
 
 /* ---- bulk: one file, "/file", in memory; each turn of the loop moves FAKE_TURN bytes ---- */
