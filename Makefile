@@ -45,7 +45,7 @@ src_cli := $(wildcard host-shim/cli/*.c)
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
-libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
+libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -larchive -lzstd -lpthread
 libs_cli := -lcurl -ljansson -lnettle
 
 build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto

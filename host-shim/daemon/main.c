@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <uv.h>
 
+#include "archives/archives.h"
 #include "auth/auth.h"
 #include "boxes/boxes.h"
 #include "executions/executions.h"
@@ -33,6 +34,7 @@ struct daemon {
 	struct store *store;
 	struct executions *executions;
 	struct boxes *boxes;
+	struct archives *archives;
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;
@@ -196,6 +198,10 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
+	struct archives_config arc = {.loop = &d->loop, .boxes = d->boxes, .state_dir = o->state_dir};
+	r = archives_create(&d->archives, &arc, e);
+	if (r < 0)
+		return r;
 	struct auth_config ac = {.store = d->store,
 				 .state_dir = o->state_dir,
 				 .key_file = o->api_key_file,
@@ -211,6 +217,7 @@ static int create_parts(struct daemon *d, struct err *e)
 		return r;
 	struct rest_config rc = {.loop = &d->loop,
 				 .boxes = d->boxes,
+				 .archives = d->archives,
 				 .executions = d->executions,
 				 .auth = d->auth,
 				 .replay = d->replay,
@@ -272,6 +279,7 @@ static void let_go(struct daemon *d)
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);
+	archives_destroy(d->archives);
 	replay_destroy(d->replay);
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);

@@ -460,11 +460,6 @@ static void continue_start(struct box *b)
 	commit(b, on_vmm_known);
 }
 
-void box_lower_path(const struct box *b, char out[BOX_PATH_MAX])
-{
-	snprintf(out, BOX_PATH_MAX, "%s/base.squashfs", b->boxes->config.images_dir);
-}
-
 void box_accel_known(struct box *b)
 {
 	if (b->awaits_accel)
@@ -623,6 +618,7 @@ void box_when_thawed(struct box *b, box_done_fn done, void *arg)
 
 void box_disk_free(struct box *b)
 {
+	box_disk_go_on(b);
 	if (!b->awaits_disk || box_disk_is_held(b))
 		return;
 	b->awaits_disk = false;
@@ -644,6 +640,7 @@ void box_get_info(struct box *b, struct box_info *out)
 		.image = r->image,
 		.labels_json = r->labels,
 		.working_dir = r->working_dir,
+		.env = (const char *const *)r->env,
 		.settings = &r->settings,
 		.status = b->told.status,
 		.cpus = r->cpus,

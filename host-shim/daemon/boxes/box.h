@@ -101,9 +101,6 @@ void boxes_unref(struct boxes *bs);
 /* Takes up a box that the database calls running, starting or stopping; settled runs once its fate is
  * committed, or the agent of one that runs has answered, or has not in time. */
 void box_take_up(struct box *b, void (*settled)(void *arg), void *arg);
-#define BOX_PATH_MAX 4096
-/* The read-only image below its disk. */
-void box_lower_path(const struct box *b, char out[BOX_PATH_MAX]);
 /* The probe has answered: starts that waited for it go on. */
 void box_accel_known(struct box *b);
 /* Tells those who wait for this; f NULL: it came true. */
@@ -120,12 +117,6 @@ void boxes_disks_free(struct boxes *bs);
 
 /* ---- box_disk.c ---- */
 
-/* The box's disk as it is now, frozen: a layer that nobody writes into any more, with a reference that is the
- * callee's; the box goes on in a new one upon it. Of a running box the guest is quiesced, for pause_us. f as
- * elsewhere. */
-typedef void (*box_cut_fn)(void *arg, struct box *b, struct layer *frozen, uint64_t pause_us,
-			   const struct failure *f);
-void box_cut(struct box *b, box_cut_fn done, void *arg);
 /* The box goes on in a new layer upon `to`, of which it takes a reference; what it wrote since is lost. It must
  * not run: FAIL_CONFLICT. frozen is NULL. */
 void box_set_back(struct box *b, struct layer *to, box_cut_fn done, void *arg);
@@ -135,6 +126,7 @@ void box_disk_look(struct box *b);
 void box_disk_vm_gone(struct box *b);
 /* Whether a start has to wait: box_disk_free follows. */
 bool box_disk_is_held(struct box *b);
+void box_disk_go_on(struct box *b); /* work that has waited for a merge */
 bool box_disk_is_busy(const struct box *b); /* some work is on, or waits */
 /* tenond ends: tells all who wait. */
 void box_disk_abandon(struct box *b);

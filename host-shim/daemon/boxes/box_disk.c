@@ -35,6 +35,7 @@ struct disk_op {
 	struct vmm_call *call;
 	uv_timer_t timer;
 	bool committing, switched, abandoned;
+	bool waits; /* for a merge to end */
 	unsigned tries;
 	char node[32]; /* QEMU's name for what it writes into */
 	uint64_t frozen_ns, pause_us;
@@ -223,7 +224,7 @@ static void on_there(void *arg, const struct err *e)
 		fail_disk(op, e);
 		return;
 	}
-	if (op->kind == CUT && !l->written && l->below && !l->below->merging) {
+	if (op->kind == CUT && !l->written && l->below) {
 		/* Nothing was written since the last cut: what that one froze serves again. */
 		op->base = layer_ref(l->below);
 		finish(op, NULL);
@@ -241,9 +242,12 @@ static void work_offline(struct disk_op *op)
 	char template[BOX_PATH_MAX];
 	struct err e = {0};
 	b->disk_held = true;
+	/* What is merged is open elsewhere, and about to have another name. */
+	op->waits = merge_stop(b->boxes, b->layer);
+	if (op->waits)
+		return;
 	snprintf(template, sizeof template, "%s/upper.ext4", c->images_dir);
-	/* What is merged is open elsewhere; then it is mended another time. */
-	bool mend = op->kind == CUT && b->unclean && !b->layer->merging && !(b->layer->below && b->layer->below->merging);
+	bool mend = op->kind == CUT && b->unclean;
 	if (disk_ensure(&op->img, c->loop, template, b->layer, b->row.disk_size_gb, mend, on_there, op, &e) < 0)
 		fail_disk(op, &e);
 }
@@ -630,6 +634,12 @@ void box_disk_vm_gone(struct box *b)
 		return;
 	commit(b, b->next, NULL, NULL, NULL, NULL);
 	take_next(b);
+}
+
+void box_disk_go_on(struct box *b)
+{
+	if (b->op && b->op->waits)
+		work_offline(b->op);
 }
 
 bool box_disk_is_held(struct box *b)

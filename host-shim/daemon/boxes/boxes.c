@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "box.h"
+#include "lower.h"
 #include "proto/cleanup.h"
 
 /* A box's longest socket name, below the runtime directory: guests may dial any host port (WIRE.md §8). */
@@ -241,6 +242,7 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg)
 {
 	struct box *b, *next;
 	boxes_sweep(bs);
+	lowers_sweep(bs);
 	bs->adopted = done;
 	bs->adopted_arg = arg;
 	bs->adopting = 1; /* this loop itself: some settle at once */
@@ -398,7 +400,7 @@ bool boxes_is_taken(const struct boxes *bs, const char *prefix, const char *name
 /* What only this room can say of a spec. */
 static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && strcmp(spec->image, BOX_IMAGE) != 0 &&
+	if (spec->image && !(spec->settings && spec->settings->image_digest) && strcmp(spec->image, BOX_IMAGE) != 0 &&
 	    strcmp(spec->image, BOX_IMAGE ":latest") != 0)
 		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has " BOX_IMAGE,
 			    spec->image);
@@ -413,26 +415,42 @@ static bool check_spec(const struct boxes *bs, const struct box_spec *spec, stru
 
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg)
 {
+	boxes_add_with(bs, spec, layers_make(bs->layers, NULL), done, arg);
+}
+
+void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer *disk, box_done_fn done, void *arg)
+{
 	struct failure f;
 	struct box_row row;
 	if (!check_spec(bs, spec, &f)) {
+		layer_unref(disk);
 		done(arg, NULL, &f);
 		return;
 	}
 	int r = box_row_init(&row, spec);
 	struct box *b = NULL;
-	if (r == 0)
+	if (r == 0 && disk)
 		b = box_create(bs, &row);
 	else
 		box_row_finish(&row);
-	if (b)
-		b->layer = layers_make(bs->layers, NULL);
-	if (!b || !b->layer) {
-		if (b)
-			box_destroy(b);
+	if (!b) {
+		layer_unref(disk);
 		box_failure(&f, FAIL_EXHAUSTED, "no memory");
 		done(arg, NULL, &f);
 		return;
 	}
+	b->layer = disk;
 	boxes_insert(b, done, arg);
+}
+
+struct layers *boxes_layers(struct boxes *bs)
+{
+	return bs->layers;
+}
+
+void boxes_layer_read(struct boxes *bs, struct layer *l)
+{
+	l->readers--;
+	layer_unref(l);
+	merge_kick(bs);
 }

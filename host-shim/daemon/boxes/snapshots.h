@@ -8,6 +8,7 @@
 #pragma once
 
 #include "host-shim/daemon/boxes/boxes.h"
+#include "host-shim/daemon/disks/layers.h"
 
 #define SNAPSHOT_NAME_MAX 128
 #define SNAPSHOTS_MAX 256 /* of a box */
@@ -33,3 +34,21 @@ void box_delete_snapshot(struct box *b, const char *name, snapshot_over_fn done,
 /* A new box with the settings of b and its disk as it is now; name may be NULL. Neither depends on the other: the
  * layers below both stay as long as one of them needs them. */
 void box_clone(struct box *b, const char *name, box_done_fn done, void *arg);
+
+/* ---- for archives/ ---- */
+
+/* The box's disk as it is now, frozen: a layer that nobody writes into any more, with a reference that is the
+ * callee's, who counts as a reader of it (layer->readers) while it reads; the box goes on in a new one upon it. Of
+ * a running box the guest is quiesced, for pause_us. f NULL: done. */
+typedef void (*box_cut_fn)(void *arg, struct box *b, struct layer *frozen, uint64_t pause_us,
+			   const struct failure *f);
+void box_cut(struct box *b, box_cut_fn done, void *arg);
+#define BOX_PATH_MAX 4096
+/* The read-only image below its disk. */
+void box_lower_path(const struct box *b, char out[BOX_PATH_MAX]);
+struct layers *boxes_layers(struct boxes *bs);
+/* A reader is through: what waited for it may go on. */
+void boxes_layer_read(struct boxes *bs, struct layer *l);
+/* As boxes_add, with a disk that is there: a layer that lies on none, whose reference it takes also when it
+ * fails. */
+void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer *disk, box_done_fn done, void *arg);

@@ -158,6 +158,11 @@ void rest_box_created(void *arg, struct box *b, const struct failure *f);
 bool rest_has_room(struct rest *rest, struct http_request *r, const struct tenant *t);
 /* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
 const char *rest_read_box_name(struct fields *f);
+/* The same of a query; false after a 400. */
+bool rest_box_name_ok(struct http_request *r, const char *name);
+/* archives.c */
+void rest_export_box(void *app, struct http_request *r);
+void rest_import_box(void *app, struct http_request *r);
 /* snapshots.c */
 void rest_create_snapshot(void *app, struct http_request *r);
 void rest_list_snapshots(void *app, struct http_request *r);

@@ -76,8 +76,9 @@ static const struct note {
 	{"GET", "/volumes", "List volumes", 0, NULL, NULL, ""},
 	{"GET", "/volumes/{volume}", "A volume", 0, NULL, NULL, ""},
 	{"DELETE", "/volumes/{volume}", "Delete a volume", 0, NULL, NULL, ""},
-	{"POST", "/boxes/import", "Make a box of an archive", 0, NULL, NULL, ""},
-	{"POST", "/boxes/{box}/export", "A box as an archive", 0, NULL, NULL, ""},
+	{"POST", "/boxes/import", "Make a box of an archive, which is the body", 201, NULL, "Box", "name"},
+	{"POST", "/boxes/{box}/export", "A box as an archive, with its image and without its volumes and snapshots",
+	 200, "Export", NULL, ""},
 	{"POST", "/boxes/{box}/clone", "Make a box of another's disk as it is now", 201, "Clone", "Box", ""},
 	{"POST", "/boxes/{box}/snapshots", "Keep the state of a box's disk, without its volumes; a box that runs "
 					   "pauses for a moment",
