@@ -284,8 +284,8 @@ static void let_go(struct daemon *d)
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
-	/* What was closed is freed on the loop's next turns, and what a thread of libuv's is at has to end before
-	 * the loop may go. */
+	/* What was closed is freed on the loop's next turns, and what a thread of libuv's is at has to end
+	 * before the loop may go. */
 	uv_timer_init(&d->loop, &d->patience);
 	d->patience.data = &late;
 	uv_unref((uv_handle_t *)&d->patience);
@@ -293,7 +293,8 @@ static void let_go(struct daemon *d)
 	while (!late && uv_loop_alive(&d->loop))
 		uv_run(&d->loop, UV_RUN_ONCE);
 	if (late)
-		_exit(1); /* a disk that hangs: that thread cannot be waited for, and nothing is left to lose */
+		_exit(1); /* a disk that hangs: that thread cannot be waited for, and nothing is left to lose
+			   */
 	uv_close((uv_handle_t *)&d->patience, NULL);
 	uv_run(&d->loop, UV_RUN_NOWAIT);
 	uv_loop_close(&d->loop);

@@ -1,5 +1,6 @@
-/* Import: the thread takes the archive apart into a raw disk and the image, and believes nothing of it; the disk
- * becomes a layer of its own, the box is made of both. Until that is committed nothing of it can be seen. */
+/* Import: the thread takes the archive apart into a raw disk and the image, and believes nothing of it; the
+ * disk becomes a layer of its own, the box is made of both. Until that is committed nothing of it can be
+ * seen. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -214,8 +215,8 @@ static void begin(struct archive_in *i, const char *prefix, const char *name)
 		fail_err(i, &e);
 }
 
-struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name, void (*wake_fn)(void *arg),
-			      void *arg)
+struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name,
+			      void (*wake_fn)(void *arg), void *arg)
 {
 	struct archive_in *i = calloc(1, sizeof *i);
 	if (!i)

@@ -98,11 +98,10 @@ ssize_t job_read(struct job *j, void *buf, size_t max)
 	do
 		n = j->closed ? 0 : read(j->fd, buf, max);
 	while (n < 0 && errno == EINTR);
-	if (n >= 0)
-		return n;
-	if (errno == EAGAIN)
+	int r = n < 0 ? -errno : 0;
+	if (r == -EAGAIN)
 		wait_ready(j);
-	return -errno;
+	return r < 0 ? r : n;
 }
 
 ssize_t job_write(struct job *j, const void *buf, size_t len)
@@ -111,11 +110,10 @@ ssize_t job_write(struct job *j, const void *buf, size_t len)
 	do
 		n = j->closed ? (errno = EPIPE, -1) : write(j->fd, buf, len);
 	while (n < 0 && errno == EINTR);
-	if (n >= 0)
-		return n;
-	if (errno == EAGAIN)
+	int r = n < 0 ? -errno : 0;
+	if (r == -EAGAIN)
 		wait_ready(j);
-	return -errno;
+	return r < 0 ? r : n;
 }
 
 int job_start(struct job **out, const struct job_config *c, struct err *e)

@@ -34,14 +34,14 @@ json_t *manifest_of(const struct box_info *i)
 	/* Of this host: other hosts have other volumes. */
 	json_object_del(settings, "volumes");
 	json_object_del(settings, "image_digest");
-	json_t *box = json_pack("{s:s?, s:s?, s:i, s:i, s:i, s:b, s:b, s:I, s:I, s:o, s:o, s:o}", "name", i->name,
-				"working_dir", i->working_dir, "cpus", (int)i->cpus, "memory_mib", (int)i->memory_mib,
-				"disk_size_gb", (int)i->disk_size_gb, "auto_remove", (int)i->auto_remove, "auto_resume",
-				(int)i->auto_resume, "auto_stop", (json_int_t)i->auto_stop, "auto_delete",
-				(json_int_t)i->auto_delete, "env", env_json(i->env), "labels", labels, "settings",
-				settings);
-	return json_pack("{s:s, s:i, s:{s:s, s:s?}, s:o}", "format", FORMAT, "version", ARCHIVE_VERSION, "image",
-			 "reference", i->image, "digest", digest, "box", box);
+	json_t *box = json_pack("{s:s?, s:s?, s:i, s:i, s:i, s:b, s:b, s:I, s:I, s:o, s:o, s:o}", "name",
+				i->name, "working_dir", i->working_dir, "cpus", (int)i->cpus, "memory_mib",
+				(int)i->memory_mib, "disk_size_gb", (int)i->disk_size_gb, "auto_remove",
+				(int)i->auto_remove, "auto_resume", (int)i->auto_resume, "auto_stop",
+				(json_int_t)i->auto_stop, "auto_delete", (json_int_t)i->auto_delete, "env",
+				env_json(i->env), "labels", labels, "settings", settings);
+	return json_pack("{s:s, s:i, s:{s:s, s:s?}, s:o}", "format", FORMAT, "version", ARCHIVE_VERSION,
+			 "image", "reference", i->image, "digest", digest, "box", box);
 }
 
 static json_t *member_json(const struct member *m)
@@ -51,7 +51,8 @@ static json_t *member_json(const struct member *m)
 
 char *manifest_text(json_t *manifest, const struct member *disk, const struct member *image)
 {
-	json_t *members = json_pack("{s:o, s:o}", ARCHIVE_DISK, member_json(disk), ARCHIVE_IMAGE, member_json(image));
+	json_t *members =
+		json_pack("{s:o, s:o}", ARCHIVE_DISK, member_json(disk), ARCHIVE_IMAGE, member_json(image));
 	if (json_object_set_new(manifest, "members", members) < 0)
 		return NULL;
 	return json_dumps(manifest, JSON_INDENT(2));
@@ -105,8 +106,8 @@ static void read_settings(struct manifest *m, struct fields *f)
 	if (text && settings_from_json(&m->settings, text, &e) < 0)
 		fields_fault(f, "settings", "cannot be read");
 	free(text);
-	/* What an archive says of these is not the importing host's: the names of its volumes, an image that may
-	 * not be what it is called, and how much the box is trusted. */
+	/* What an archive says of these is not the importing host's: the names of its volumes, an image that
+	 * may not be what it is called, and how much the box is trusted. */
 	struct box_settings *s = &m->settings;
 	for (size_t i = 0; i < s->n_volumes; i++) {
 		free(s->volumes[i].volume);
@@ -202,7 +203,8 @@ bool manifest_read(struct manifest *m, const void *text, size_t len, struct fail
 	const json_t *version = json_object_get(m->fields.object, "version");
 	if (!m->fields.problem[0] && !format && json_is_integer(version)) {
 		fault(f, FAIL_UNSUPPORTED,
-		      "this is an archive of BoxLite's, version %lld, whose disks are not read here: start the box there "
+		      "this is an archive of BoxLite's, version %lld, whose disks are not read here: start "
+		      "the box there "
 		      "and copy what is in it",
 		      (long long)json_integer_value(version));
 		return false;
@@ -211,7 +213,8 @@ bool manifest_read(struct manifest *m, const void *text, size_t len, struct fail
 	if (!format || strcmp(format, FORMAT) != 0)
 		fields_fault(&m->fields, "format", "must be " FORMAT);
 	if (fields_int(&m->fields, "version", 1, INT32_MAX, 0) > ARCHIVE_VERSION && !m->fields.problem[0]) {
-		fault(f, FAIL_UNSUPPORTED, "the archive is of version %lld, made by a newer tenond; this one reads %d",
+		fault(f, FAIL_UNSUPPORTED,
+		      "the archive is of version %lld, made by a newer tenond; this one reads %d",
 		      (long long)json_integer_value(version), ARCHIVE_VERSION);
 		return false;
 	}

@@ -1,5 +1,5 @@
-/* manifest.json of an archive, written and read. What is read is foreign: everything in it is looked at as if a
- * client had sent it in a request. */
+/* manifest.json of an archive, written and read. What is read is foreign: everything in it is looked at as if
+ * a client had sent it in a request. */
 #pragma once
 
 #include "host-shim/daemon/boxes/boxes.h"

@@ -1,5 +1,5 @@
-/* Export: the disk is cut, its layers become one sparse file, the thread makes the archive of that. The box goes on
- * as soon as its disk is cut. */
+/* Export: the disk is cut, its layers become one sparse file, the thread makes the archive of that. The box
+ * goes on as soon as its disk is cut. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -210,7 +210,8 @@ static ssize_t fill(struct archive_out *o)
 	return n > 0 ? n : -1;
 }
 
-enum archive_state archive_out_read(struct archive_out *o, void *buf, size_t max, size_t *len, struct failure *f)
+enum archive_state archive_out_read(struct archive_out *o, void *buf, size_t max, size_t *len,
+				    struct failure *f)
 {
 	ssize_t n = 1;
 	if (!o->failed && !o->job)

@@ -167,7 +167,8 @@ int pack_write(const struct pack *p, int fd, struct err *e)
 		return r < 0 ? r : err_sys(e, "archive", ENOMEM, "manifest.json");
 	/* pax for sizes beyond 8 GiB alone, the last block not filled up. */
 	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
-	    archive_write_add_filter_zstd(a) != ARCHIVE_OK || archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
+	    archive_write_add_filter_zstd(a) != ARCHIVE_OK ||
+	    archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
 	    archive_write_open(a, &fd, NULL, on_write, NULL) != ARCHIVE_OK)
 		r = archive_failed(a, e);
 	if (r == 0)

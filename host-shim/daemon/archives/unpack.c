@@ -29,6 +29,7 @@ struct reader {
 	size_t in_cap, out_cap;
 	ZSTD_inBuffer input;
 	bool between, eof; /* frames of zstd; whether the last one was whole */
+	bool full;         /* the last output was: there may be more of it without more input */
 };
 
 static bool refuse(struct unpack *u, enum failure_kind kind, const char *fmt, ...)
@@ -50,7 +51,11 @@ static bool refuse(struct unpack *u, enum failure_kind kind, const char *fmt, ..
 static bool refuse_err(struct unpack *u, const struct err *e)
 {
 	bool full = e->errnum == ENOSPC || e->errnum == EDQUOT;
-	return refuse(u, full ? FAIL_NO_SPACE : e->errnum == EINVAL ? FAIL_INVALID : FAIL_INTERNAL, "%s", e->msg);
+	return refuse(u,
+		      full                  ? FAIL_NO_SPACE
+		      : e->errnum == EINVAL ? FAIL_INVALID
+					    : FAIL_INTERNAL,
+		      "%s", e->msg);
 }
 
 /* ---- zstd ------------------------------------------------------------------------------------------ */
@@ -65,7 +70,8 @@ static la_ssize_t on_read(struct archive *a, void *arg, const void **bytes)
 			archive_set_error(a, ECANCELED, "nobody waits for it any more");
 			return -1;
 		}
-		if (r->input.pos == r->input.size && !r->eof) {
+		bool hungry = r->input.pos == r->input.size && !r->full;
+		if (hungry && !r->eof) {
 			ssize_t n;
 			do
 				n = read(r->fd, r->in, r->in_cap);
@@ -73,7 +79,7 @@ static la_ssize_t on_read(struct archive *a, void *arg, const void **bytes)
 			r->eof = n <= 0;
 			r->input = (ZSTD_inBuffer){r->in, n > 0 ? (size_t)n : 0, 0};
 		}
-		if (r->input.pos == r->input.size && r->eof) {
+		if (hungry && r->eof && r->input.pos == r->input.size) {
 			if (r->between)
 				return 0;
 			archive_set_error(a, EINVAL, "it ends in its middle");
@@ -85,6 +91,7 @@ static la_ssize_t on_read(struct archive *a, void *arg, const void **bytes)
 			return -1;
 		}
 		r->between = left == 0;
+		r->full = out.pos == out.size;
 	}
 	return (la_ssize_t)out.pos;
 }
@@ -104,7 +111,8 @@ static bool open_zstd(struct reader *r)
 
 static bool tar_failed(struct unpack *u, struct archive *a)
 {
-	return refuse(u, FAIL_INVALID, "this is no archive of a box, or not a whole one: %s", archive_error_string(a));
+	return refuse(u, FAIL_INVALID, "this is no archive of a box, or not a whole one: %s",
+		      archive_error_string(a));
 }
 
 /* The next member must be this one, a file, of that size; 0: of at most max. */
@@ -120,9 +128,13 @@ static bool next_member(struct unpack *u, struct archive *a, const char *name, u
 	const char *found = archive_entry_pathname(entry);
 	if (!found || strcmp(found, name) != 0 || archive_entry_filetype(entry) != AE_IFREG ||
 	    archive_entry_hardlink(entry) || archive_entry_sparse_count(entry) > 0)
-		return refuse(u, FAIL_INVALID, "the archive has something else where %s should be: this is no archive of a box",
-			      name);
-	*out = archive_entry_size_is_set(entry) && archive_entry_size(entry) > 0 ? (uint64_t)archive_entry_size(entry) : 0;
+		return refuse(
+			u, FAIL_INVALID,
+			"the archive has something else where %s should be: this is no archive of a box",
+			name);
+	*out = archive_entry_size_is_set(entry) && archive_entry_size(entry) > 0
+		       ? (uint64_t)archive_entry_size(entry)
+		       : 0;
 	if (!*out || (size && *out != size) || (!size && *out > max))
 		return refuse(u, FAIL_INVALID, "%s: its size is not the one it should be", name);
 	return true;
@@ -150,7 +162,8 @@ static bool read_member(struct unpack *u, struct archive *a, const char *name, c
 			return tar_failed(u, a);
 		digest_add(&d, bytes, n);
 		if (d.size > size || take(arg, bytes, n, &e) < 0)
-			return e.errnum ? refuse_err(u, &e) : refuse(u, FAIL_INVALID, "%s: its size is wrong", name);
+			return e.errnum ? refuse_err(u, &e)
+					: refuse(u, FAIL_INVALID, "%s: its size is wrong", name);
 	}
 	digest_end(&d, sha256);
 	if (d.size != size || strcmp(sha256, m->sha256) != 0)
@@ -193,11 +206,12 @@ static int take_pieces(void *arg, const uint8_t *bytes, size_t n, struct err *e)
 static bool read_disk(struct unpack *u, struct archive *a)
 {
 	uint64_t size = (uint64_t)u->manifest.spec.disk_size_gb << 30;
-	_cleanup_close_ int fd = openat(u->folder, UNPACK_DISK, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd =
+		openat(u->folder, UNPACK_DISK, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	struct pieces p = {.fd = fd, .size = size};
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
-		return refuse(u, errno == EFBIG ? FAIL_NO_SPACE : FAIL_INTERNAL, "the disk cannot be made: %s",
-			      strerror(errno));
+		return refuse(u, errno == EFBIG ? FAIL_NO_SPACE : FAIL_INTERNAL,
+			      "the disk cannot be made: %s", strerror(errno));
 	if (!read_member(u, a, ARCHIVE_DISK, &u->manifest.disk, take_pieces, &p))
 		return false;
 	return p.over || refuse(u, FAIL_INVALID, "disk.extents has no end");
@@ -228,7 +242,8 @@ static int take_image(void *arg, const uint8_t *bytes, size_t n, struct err *e)
 
 static bool read_image(struct unpack *u, struct archive *a)
 {
-	_cleanup_close_ int fd = openat(u->folder, ARCHIVE_IMAGE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd =
+		openat(u->folder, ARCHIVE_IMAGE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	struct image_file i = {.fd = fd};
 	if (fd < 0)
 		return refuse(u, FAIL_INTERNAL, "the image cannot be made: %s", strerror(errno));
@@ -259,7 +274,8 @@ static bool read_end(struct unpack *u, struct archive *a, struct reader *r)
 
 static bool read_all(struct unpack *u, struct archive *a, struct reader *r)
 {
-	if (archive_read_support_format_tar(a) != ARCHIVE_OK || archive_read_open(a, r, NULL, on_read, NULL) != ARCHIVE_OK)
+	if (archive_read_support_format_tar(a) != ARCHIVE_OK ||
+	    archive_read_open(a, r, NULL, on_read, NULL) != ARCHIVE_OK)
 		return tar_failed(u, a);
 	return read_manifest(u, a) && has_room(u) && read_disk(u, a) && read_image(u, a) && read_end(u, a, r);
 }

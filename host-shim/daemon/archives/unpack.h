@@ -1,6 +1,6 @@
-/* Reads an archive from a pipe into two files. On a thread of its own: everything here may block. Whatever the
- * archive is, it costs no more memory than its compression's window, no more disk than it said at its beginning and
- * there is room for, and leaves nothing when it is refused that its folder does not hold. */
+/* Reads an archive from a pipe into two files. On a thread of its own: everything here may block. Whatever
+ * the archive is, it costs no more memory than its compression's window, no more disk than it said at its
+ * beginning and there is room for, and leaves nothing when it is refused that its folder does not hold. */
 #pragma once
 
 #include <stdatomic.h>

@@ -33,7 +33,8 @@ struct box {
 	struct waiter_list waiters;
 	uint64_t commands, exec_errors;
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
-	bool unclean; /* its VM was not ended in order: QEMU may have left its disk with clusters it does not use */
+	bool unclean; /* its VM was not ended in order: QEMU may have left its disk with clusters it does not
+			 use */
 	char *state_dir, *run_dir;
 
 	/* While a VM is there, or is being made. */
@@ -117,8 +118,8 @@ void boxes_disks_free(struct boxes *bs);
 
 /* ---- box_disk.c ---- */
 
-/* The box goes on in a new layer upon `to`, of which it takes a reference; what it wrote since is lost. It must
- * not run: FAIL_CONFLICT. frozen is NULL. */
+/* The box goes on in a new layer upon `to`, of which it takes a reference; what it wrote since is lost. It
+ * must not run: FAIL_CONFLICT. frozen is NULL. */
 void box_set_back(struct box *b, struct layer *to, box_cut_fn done, void *arg);
 /* Of an adopted VM: which layer does it write into? */
 void box_disk_look(struct box *b);
@@ -126,7 +127,7 @@ void box_disk_look(struct box *b);
 void box_disk_vm_gone(struct box *b);
 /* Whether a start has to wait: box_disk_free follows. */
 bool box_disk_is_held(struct box *b);
-void box_disk_go_on(struct box *b); /* work that has waited for a merge */
+void box_disk_go_on(struct box *b);         /* work that has waited for a merge */
 bool box_disk_is_busy(const struct box *b); /* some work is on, or waits */
 /* tenond ends: tells all who wait. */
 void box_disk_abandon(struct box *b);

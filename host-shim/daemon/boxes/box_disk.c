@@ -2,13 +2,13 @@
  * older one, to look which one an adopted VM has.
  *
  * Which layer is the box's must be known whatever dies at whatever moment. Without a VM it is simple: the new
- * file is made and synced, then one transaction names it. With one, QEMU and the database cannot change in one
- * step, so the new layer is named as `next` before QEMU is asked to go on in it:
+ * file is made and synced, then one transaction names it. With one, QEMU and the database cannot change in
+ * one step, so the new layer is named as `next` before QEMU is asked to go on in it:
  *
  *   file made → next = N committed → guest frozen → QEMU goes on in N → guest thawed → disk = N committed
  *
- * A tenond that finds a next asks QEMU which of the two it has. If there is no QEMU left to ask, it is N: either
- * QEMU did write into it, or it is empty and shows what lies below, to which QEMU wrote last. */
+ * A tenond that finds a next asks QEMU which of the two it has. If there is no QEMU left to ask, it is N:
+ * either QEMU did write into it, or it is empty and shows what lies below, to which QEMU wrote last. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,7 @@ struct disk_op {
 	unsigned tries;
 	char node[32]; /* QEMU's name for what it writes into */
 	uint64_t frozen_ns, pause_us;
-	struct failure failure; /* kept while what was begun is undone */
+	struct failure failure;             /* kept while what was begun is undone */
 	void (*then)(struct disk_op *op);   /* after a commit that succeeded */
 	void (*thawed)(struct disk_op *op); /* after the guest was thawed, as far as it could be */
 	box_cut_fn done;
@@ -144,7 +144,8 @@ static void on_disk_committed(void *arg, int status, const struct err *e)
 		if (op->abandoned)
 			free_op(op);
 		else if (status < 0)
-			fail(op, status == -ENOSPC ? FAIL_NO_SPACE : FAIL_INTERNAL, "the database failed: %s", e->msg);
+			fail(op, status == -ENOSPC ? FAIL_NO_SPACE : FAIL_INTERNAL, "the database failed: %s",
+			     e->msg);
 		else
 			op->then(op);
 	}
@@ -152,8 +153,8 @@ static void on_disk_committed(void *arg, int status, const struct err *e)
 }
 
 /* made, if not NULL: its row is new. op NULL: nothing follows. */
-static void commit(struct box *b, const struct layer *disk, const struct layer *next, const struct layer *made,
-		   struct disk_op *op, void (*then)(struct disk_op *op))
+static void commit(struct box *b, const struct layer *disk, const struct layer *next,
+		   const struct layer *made, struct disk_op *op, void (*then)(struct disk_op *op))
 {
 	struct disk_commit *c = calloc(1, sizeof *c);
 	if (!c)
@@ -184,14 +185,16 @@ static void make_over(struct disk_op *op, void (*made)(void *arg, const struct e
 	struct err e = {0};
 	if (layer_depth(op->base) >= LAYERS_DEPTH_MAX) {
 		fail(op, FAIL_EXHAUSTED,
-		     "%d layers lie on one another already: delete snapshots and stop the box, which lets them become fewer",
+		     "%d layers lie on one another already: delete snapshots and stop the box, which lets "
+		     "them become fewer",
 		     LAYERS_DEPTH_MAX);
 		return;
 	}
 	op->over = layers_make(b->boxes->layers, op->base);
 	if (!op->over)
 		err_sys(&e, "disk", ENOMEM, "a layer");
-	if (!op->over || disk_overlay(&op->img, b->boxes->config.loop, op->over, b->row.disk_size_gb, made, op, &e) < 0)
+	if (!op->over ||
+	    disk_overlay(&op->img, b->boxes->config.loop, op->over, b->row.disk_size_gb, made, op, &e) < 0)
 		fail_disk(op, &e);
 }
 
@@ -248,7 +251,8 @@ static void work_offline(struct disk_op *op)
 		return;
 	snprintf(template, sizeof template, "%s/upper.ext4", c->images_dir);
 	bool mend = op->kind == CUT && b->unclean;
-	if (disk_ensure(&op->img, c->loop, template, b->layer, b->row.disk_size_gb, mend, on_there, op, &e) < 0)
+	if (disk_ensure(&op->img, c->loop, template, b->layer, b->row.disk_size_gb, mend, on_there, op, &e) <
+	    0)
 		fail_disk(op, &e);
 }
 
@@ -336,7 +340,8 @@ static void delete_node(struct disk_op *op, const struct layer *l, vmm_call_fn a
 {
 	char node[32];
 	name_node(node, "disk", l);
-	qmp(op, json_pack("{s:s, s:{s:s}}", "execute", "blockdev-del", "arguments", "node-name", node), answered);
+	qmp(op, json_pack("{s:s, s:{s:s}}", "execute", "blockdev-del", "arguments", "node-name", node),
+	    answered);
 }
 
 /* A next was there: whoever asked for it may have frozen the guest. */
@@ -364,7 +369,8 @@ static void on_look(void *arg, const Tenon__VmmResponse *m, const struct err *wh
 	json_decref(devices);
 	if (!active) {
 		if (op->kind == LOOK)
-			fprintf(stderr, "tenond: box %s: which disk its VM has is not known: %s\n", b->row.id, e.msg);
+			fprintf(stderr, "tenond: box %s: which disk its VM has is not known: %s\n", b->row.id,
+				e.msg);
 		fail(op, FAIL_UNAVAILABLE, "%s", e.msg);
 	} else if (!b->next) {
 		on_looked_at(op);
@@ -479,9 +485,11 @@ static void on_switched(void *arg, const Tenon__VmmResponse *m, const struct err
 	op->switched = returned;
 	json_decref(returned);
 	if (!op->switched)
-		box_failure(&op->failure, e.errnum == EREMOTEIO ? FAIL_INTERNAL : FAIL_UNAVAILABLE, "%s", e.msg);
+		box_failure(&op->failure, e.errnum == EREMOTEIO ? FAIL_INTERNAL : FAIL_UNAVAILABLE, "%s",
+			    e.msg);
 	else if (!in_time)
-		fprintf(stderr, "tenond: box %s: the guest may have thawed before its disk was cut\n", op->box->row.id);
+		fprintf(stderr, "tenond: box %s: the guest may have thawed before its disk was cut\n",
+			op->box->row.id);
 	thaw(op, settle_cut);
 }
 
@@ -499,8 +507,8 @@ static void on_quiesced(void *arg, const struct failure *f)
 	}
 	name_node(node, "disk", op->over);
 	qmp(op,
-	    json_pack("{s:s, s:{s:s, s:s}}", "execute", "blockdev-snapshot", "arguments", "node", op->node, "overlay",
-		      node),
+	    json_pack("{s:s, s:{s:s, s:s}}", "execute", "blockdev-snapshot", "arguments", "node", op->node,
+		      "overlay", node),
 	    on_switched);
 }
 
@@ -535,9 +543,9 @@ static void on_next_named(struct disk_op *op)
 	name_node(file, "file", op->over);
 	layer_path(op->over, path);
 	qmp(op,
-	    json_pack("{s:s, s:{s:s, s:s, s:s, s:n, s:{s:s, s:s, s:s, s:s}}}", "execute", "blockdev-add", "arguments",
-		      "driver", "qcow2", "node-name", node, "discard", "unmap", "backing", "file", "driver", "file",
-		      "node-name", file, "filename", path, "discard", "unmap"),
+	    json_pack("{s:s, s:{s:s, s:s, s:s, s:n, s:{s:s, s:s, s:s, s:s}}}", "execute", "blockdev-add",
+		      "arguments", "driver", "qcow2", "node-name", node, "discard", "unmap", "backing",
+		      "file", "driver", "file", "node-name", file, "filename", path, "discard", "unmap"),
 	    on_node_added);
 }
 
@@ -587,7 +595,8 @@ static void begin(struct disk_op *op)
 	} else if (b->doomed) {
 		fail(op, FAIL_NOT_FOUND, "the box is being deleted");
 	} else if (op->kind == SET_BACK && state_has_vm(status)) {
-		fail(op, FAIL_CONFLICT, "the box is %s: a snapshot is restored while it is stopped", state_name(status));
+		fail(op, FAIL_CONFLICT, "the box is %s: a snapshot is restored while it is stopped",
+		     state_name(status));
 	} else if (runs) {
 		look(op);
 	} else if (status == BOX_STARTING || status == BOX_RUNNING) {

@@ -141,15 +141,16 @@ static void bind_life(sqlite3_stmt *s, const struct box_life *life)
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
-			    "error, id, name, image,"
-			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
-			    "auto_resume, auto_stop,"
-			    " auto_delete, created_ms, prefix, settings, disk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
+		"error, id, name, image,"
+		" working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
+		"auto_resume, auto_stop,"
+		" auto_delete, created_ms, prefix, settings, disk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		&s, e);
 	if (r < 0)
 		return r;
 	_cleanup_free_ char *settings = settings_to_json(&row->settings);
@@ -263,13 +264,14 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *arg, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
-			    "disk_size_gb, auto_remove,"
-			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
-			    "vmm_pid, vmm_ticks,"
-			    " vmm_boot, error, prefix, settings, disk, disk_next FROM boxes ORDER BY created_ms, rowid",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
+		"disk_size_gb, auto_remove,"
+		" auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
+		"vmm_pid, vmm_ticks,"
+		" vmm_boot, error, prefix, settings, disk, disk_next FROM boxes ORDER BY created_ms, rowid",
+		&s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
 		struct box_row row;
 		r = read_row(s, &row, e);

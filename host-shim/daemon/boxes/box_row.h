@@ -29,8 +29,8 @@ struct box_row { /* strings owned; NULL where absent */
 	bool auto_remove, auto_resume;
 	int64_t auto_stop, auto_delete;
 	int64_t created_ms;
-	/* Ids of layers: the one it writes into; the one it is about to write into, or does already. "": none.
-	 * As loaded; in memory struct box has the layers themselves. */
+	/* Ids of layers: the one it writes into; the one it is about to write into, or does already. "":
+	 * none. As loaded; in memory struct box has the layers themselves. */
 	char disk[ULID_LENGTH + 1], disk_next[ULID_LENGTH + 1];
 	struct box_settings settings;
 	struct box_life life;

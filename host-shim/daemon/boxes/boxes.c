@@ -175,8 +175,8 @@ static void take_row(void *arg, struct box_row *row)
 		layer_ref(b->next);
 	if (b->layer)
 		fetch_old_disk(b);
-	/* Without its disk it is no box; that it has a row at all is nobody's work but that of somebody at the
-	 * database. */
+	/* Without its disk it is no box; that it has a row at all is nobody's work but that of somebody at
+	 * the database. */
 	l->failed |= !b->layer || !layer_ref(b->layer);
 }
 
@@ -208,7 +208,8 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 	if (r == 0)
 		r = store_run(c->store, load, &loading, e);
 	if (r == 0 && loading.failed)
-		r = err_set(e, "boxes", EINVAL, "boxes cannot be loaded: no memory, or rows without their disks");
+		r = err_set(e, "boxes", EINVAL,
+			    "boxes cannot be loaded: no memory, or rows without their disks");
 	if (r == 0)
 		layers_settle(bs->layers);
 	if (r == 0 && strcmp(c->accel, "auto") != 0) {
@@ -335,7 +336,8 @@ static int insert_row(sqlite3 *db, void *arg, struct err *e)
 {
 	const struct addition *a = arg;
 	const struct box *b = a->box;
-	int r = layer_insert(db, b->row.disk, b->layer->below ? b->layer->below->id : "", b->layer->written, e);
+	int r = layer_insert(db, b->row.disk, b->layer->below ? b->layer->below->id : "", b->layer->written,
+			     e);
 	return r < 0 ? r : box_row_insert(db, &b->row, e);
 }
 
@@ -400,8 +402,8 @@ bool boxes_is_taken(const struct boxes *bs, const char *prefix, const char *name
 /* What only this room can say of a spec. */
 static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && !(spec->settings && spec->settings->image_digest) && strcmp(spec->image, BOX_IMAGE) != 0 &&
-	    strcmp(spec->image, BOX_IMAGE ":latest") != 0)
+	if (spec->image && !(spec->settings && spec->settings->image_digest) &&
+	    strcmp(spec->image, BOX_IMAGE) != 0 && strcmp(spec->image, BOX_IMAGE ":latest") != 0)
 		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has " BOX_IMAGE,
 			    spec->image);
 	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
@@ -418,7 +420,8 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	boxes_add_with(bs, spec, layers_make(bs->layers, NULL), done, arg);
 }
 
-void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer *disk, box_done_fn done, void *arg)
+void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer *disk, box_done_fn done,
+		    void *arg)
 {
 	struct failure f;
 	struct box_row row;

@@ -1,7 +1,7 @@
-/* A box made of another's disk: the other is cut, and the new one's first layer lies on what that froze. Nothing
- * is copied; what both lie on is theirs as long as either is there (layers.h counts). What makes it another box is
- * its id and name, and with it the hostname; /etc/machine-id and the like in its files are the image's. Both go on
- * naming the same volumes. */
+/* A box made of another's disk: the other is cut, and the new one's first layer lies on what that froze.
+ * Nothing is copied; what both lie on is theirs as long as either is there (layers.h counts). What makes it
+ * another box is its id and name, and with it the hostname; /etc/machine-id and the like in its files are the
+ * image's. Both go on naming the same volumes. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -43,7 +43,8 @@ static void on_made(void *arg, const struct err *e)
 	free(c);
 }
 
-static void on_cut(void *arg, struct box *original, struct layer *frozen, uint64_t pause_us, const struct failure *f)
+static void on_cut(void *arg, struct box *original, struct layer *frozen, uint64_t pause_us,
+		   const struct failure *f)
 {
 	struct clone *c = arg;
 	struct box *b = c->box;

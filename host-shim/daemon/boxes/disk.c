@@ -5,8 +5,9 @@
 
 #define DEADLINE_MS 60000
 
-int disk_ensure(struct img **out, uv_loop_t *loop, const char *template, const struct layer *l, unsigned size_gb,
-		bool mend, void (*done)(void *arg, const struct err *e), void *arg, struct err *e)
+int disk_ensure(struct img **out, uv_loop_t *loop, const char *template, const struct layer *l,
+		unsigned size_gb, bool mend, void (*done)(void *arg, const struct err *e), void *arg,
+		struct err *e)
 {
 	char path[LAYERS_PATH_MAX], part[LAYERS_PATH_MAX], size[16];
 	layer_path(l, path);
@@ -35,7 +36,7 @@ int disk_overlay(struct img **out, uv_loop_t *loop, const struct layer *l, unsig
 	layer_part(l, part);
 	snprintf(below, sizeof below, "%s.qcow2", l->below->id);
 	snprintf(size, sizeof size, "%uG", size_gb);
-	const char *const make[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b",
+	const char *const make[] = {"qemu-img", "create", "-q",    "-f", "qcow2", "-u", "-b",
 				    below,      "-F",     "qcow2", part, size,    NULL};
 	struct img_config c = {.loop = loop,
 			       .steps = {make},

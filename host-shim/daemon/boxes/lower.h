@@ -1,5 +1,5 @@
-/* The read-only images below the disks of boxes: the built-in one, and those that came with an archive, one file
- * for each content, <state>/imported/<sha256>.squashfs, kept as long as a box has it. */
+/* The read-only images below the disks of boxes: the built-in one, and those that came with an archive, one
+ * file for each content, <state>/imported/<sha256>.squashfs, kept as long as a box has it. */
 #pragma once
 
 #include "host-shim/daemon/boxes/snapshots.h"

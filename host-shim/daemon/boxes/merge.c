@@ -1,10 +1,11 @@
 /* Two layers become one when the lower is needed by nobody but the upper: else a box that is snapshotted each
  * night, with the old ones deleted, would have a chain without end.
  *
- * The upper is committed into the lower, which no view changes by: what was taken over lies in the upper still.
- * Then the lower's file gets the upper's name. Whenever this is cut off, what is there shows what was there
- * before; a rename that the rows do not know of is mended at the next start (layers.c). Nobody else may have
- * either open: a box whose VM has is left for later, and one that wants to start has the merge stopped. */
+ * The upper is committed into the lower, which no view changes by: what was taken over lies in the upper
+ * still. Then the lower's file gets the upper's name. Whenever this is cut off, what is there shows what was
+ * there before; a rename that the rows do not know of is mended at the next start (layers.c). Nobody else may
+ * have either open: a box whose VM has is left for later, and one that wants to start has the merge stopped.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,8 @@ static void on_done(void *arg, const struct err *e)
 	char lower[LAYERS_PATH_MAX], upper[LAYERS_PATH_MAX];
 	m->img = NULL;
 	if (e && e->errnum != ECANCELED)
-		fprintf(stderr, "tenond: layers %s and %s stay two: %s\n", m->lower->id, m->upper->id, e->msg);
+		fprintf(stderr, "tenond: layers %s and %s stay two: %s\n", m->lower->id, m->upper->id,
+			e->msg);
 	layer_path(m->lower, lower);
 	layer_path(m->upper, upper);
 	bool merged = !e && is_still_wanted(m) && rename(lower, upper) == 0;
@@ -127,8 +129,8 @@ static struct layer *find_upper(const struct boxes *bs)
 {
 	struct layer *u;
 	for (u = layers_first(bs->layers); u; u = LIST_NEXT(u, entry))
-		if (u->below && u->refs && u->below->refs == 1 && u->below->above == 1 && !is_open(bs, u->below) &&
-		    !is_held(bs, u))
+		if (u->below && u->refs && u->below->refs == 1 && u->below->above == 1 &&
+		    !is_open(bs, u->below) && !is_held(bs, u))
 			return u;
 	return NULL;
 }

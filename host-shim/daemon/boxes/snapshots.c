@@ -83,7 +83,8 @@ static int insert(sqlite3 *db, void *arg, struct err *e)
 	const struct snapshot *s = arg;
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
 	int r = sql_prepare(db,
-			    "INSERT INTO snapshots (id, box_id, name, layer, created_ms, disk_bytes, size_bytes, pause_us)"
+			    "INSERT INTO snapshots (id, box_id, name, layer, created_ms, disk_bytes, "
+			    "size_bytes, pause_us)"
 			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			    &q, e);
 	if (r < 0)
@@ -152,7 +153,8 @@ void box_snapshot(struct box *b, const char *name, snapshot_done_fn done, void *
 	s = n < SNAPSHOTS_MAX ? calloc(1, sizeof *s) : NULL;
 	if (!s || !(s->name = strdup(name))) {
 		free(s);
-		box_failure(&f, FAIL_EXHAUSTED, n < SNAPSHOTS_MAX ? "no memory" : "a box has at most %d snapshots",
+		box_failure(&f, FAIL_EXHAUSTED,
+			    n < SNAPSHOTS_MAX ? "no memory" : "a box has at most %d snapshots",
 			    SNAPSHOTS_MAX);
 		done(arg, NULL, &f);
 		return;
@@ -172,7 +174,8 @@ struct restoring {
 	void *arg;
 };
 
-static void on_set_back(void *arg, struct box *b, struct layer *frozen, uint64_t pause_us, const struct failure *f)
+static void on_set_back(void *arg, struct box *b, struct layer *frozen, uint64_t pause_us,
+			const struct failure *f)
 {
 	struct restoring *r = arg;
 	(void)b;
@@ -250,17 +253,19 @@ void box_delete_snapshot(struct box *b, const char *name, snapshot_over_fn done,
 int snapshots_load(sqlite3 *db, struct boxes *bs, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
-	int r = sql_prepare(db,
-			    "SELECT id, box_id, name, layer, created_ms, disk_bytes, size_bytes, pause_us FROM snapshots"
-			    " ORDER BY id",
-			    &q, e);
+	int r = sql_prepare(
+		db,
+		"SELECT id, box_id, name, layer, created_ms, disk_bytes, size_bytes, pause_us FROM snapshots"
+		" ORDER BY id",
+		&q, e);
 	while (r >= 0 && (r = sql_step(db, q, e)) > 0) {
 		struct box *b = boxes_find_id(bs, (const char *)sqlite3_column_text(q, 1));
 		struct layer *l = layers_find(bs->layers, (const char *)sqlite3_column_text(q, 3));
 		struct snapshot *s = b && l ? calloc(1, sizeof *s) : NULL;
 		if (!s || !(s->name = sql_dup_text(q, 2))) {
 			free(s);
-			return err_set(e, "database", EINVAL, "a snapshot has no box, or no disk, or there is no memory");
+			return err_set(e, "database", EINVAL,
+				       "a snapshot has no box, or no disk, or there is no memory");
 		}
 		sql_copy_text(s->id, sizeof s->id, q, 0);
 		s->box = b;

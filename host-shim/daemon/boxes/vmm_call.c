@@ -230,7 +230,8 @@ json_t *vmm_call_returned(const Tenon__VmmResponse *m, const struct err *why, st
 	json_t *returned = json_incref(json_object_get(reply, "return"));
 	const char *desc = json_string_value(json_object_get(json_object_get(reply, "error"), "desc"));
 	if (!returned)
-		err_set(e, "qmp", desc ? EREMOTEIO : EPROTO, "QEMU: %s", desc ? desc : "no answer that is one");
+		err_set(e, "qmp", desc ? EREMOTEIO : EPROTO, "QEMU: %s",
+			desc ? desc : "no answer that is one");
 	json_decref(reply);
 	return returned;
 }

@@ -130,8 +130,8 @@ static void on_exited(void *arg, int status, const char *output)
 	if (i->stopped)
 		err_set(&i->err, "disk", ECANCELED, "qemu-img was stopped");
 	else if (WIFSIGNALED(status))
-		err_set(&i->err, "disk", ETIMEDOUT, "qemu-img was killed, by its deadline of %u s or by somebody",
-			i->deadline_ms / 1000);
+		err_set(&i->err, "disk", ETIMEDOUT,
+			"qemu-img was killed, by its deadline of %u s or by somebody", i->deadline_ms / 1000);
 	else
 		err_set(&i->err, "disk", strstr(said, strerror(ENOSPC)) ? ENOSPC : EIO, "qemu-img: %s",
 			*said ? said : "cannot be run");

@@ -1,6 +1,6 @@
-/* qemu-img as a child process, a file of its making at the end of which there is no doubt: it is written under
- * another name, synced, renamed, and the directory synced. Never on the loop: neither the program nor the
- * waiting for the disk. */
+/* qemu-img as a child process, a file of its making at the end of which there is no doubt: it is written
+ * under another name, synced, renamed, and the directory synced. Never on the loop: neither the program nor
+ * the waiting for the disk. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +16,8 @@ struct img_config {
 	uv_loop_t *loop;
 	/* Command lines, run in turn: qemu-img's own words, or ours ("rm"). Copied. */
 	const char *const *steps[IMG_STEPS];
-	/* After the last one `part` is synced and becomes `final`. NULL: it is a file that is changed in place. */
+	/* After the last one `part` is synced and becomes `final`. NULL: it is a file that is changed in
+	 * place. */
 	const char *part, *final;
 	unsigned deadline_ms; /* of each step */
 	void *arg;

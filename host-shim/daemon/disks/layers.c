@@ -20,7 +20,7 @@ struct layers {
 	struct store *store;
 	char *folder;
 	LIST_HEAD(, layer) list;
-	bool settled; /* before, nothing is removed: who holds what is not known */
+	bool settled;     /* before, nothing is removed: who holds what is not known */
 	unsigned pending; /* removals on their way to the store: the last frees after destroy */
 	bool closing;
 };

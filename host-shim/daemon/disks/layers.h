@@ -1,10 +1,11 @@
 /* The disks of boxes as a forest of qcow2 files, each but the lowest an overlay of the one it lies on. A box
- * writes into one layer, its own; a snapshot names one that nobody writes into any more. Whoever needs a layer
- * holds a reference to it, and a layer one to that below it; what loses its last one is removed, row first.
+ * writes into one layer, its own; a snapshot names one that nobody writes into any more. Whoever needs a
+ * layer holds a reference to it, and a layer one to that below it; what loses its last one is removed, row
+ * first.
  *
- * The files lie in one folder, <state>/disks/<id>.qcow2, and name each other without a path, so that the state
- * can be moved. A file may be there without its row (a crash came between: swept at the next start) and the
- * other way round only for a box that was never started. */
+ * The files lie in one folder, <state>/disks/<id>.qcow2, and name each other without a path, so that the
+ * state can be moved. A file may be there without its row (a crash came between: swept at the next start) and
+ * the other way round only for a box that was never started. */
 #pragma once
 
 #include <stdbool.h>

@@ -325,8 +325,8 @@ static void on_plain_done(void *arg, const Tenon__Response *m, const struct err 
 	free(c);
 }
 
-static void call_plain(struct session *s, const Tenon__Request *req, unsigned deadline_ms, session_done_fn done,
-		       void *arg)
+static void call_plain(struct session *s, const Tenon__Request *req, unsigned deadline_ms,
+		       session_done_fn done, void *arg)
 {
 	struct failure f;
 	struct plain_call *c = malloc(sizeof *c);

@@ -5,7 +5,8 @@
 
 /* ---- export ---- */
 
-struct export {
+struct export
+{
 	struct http_request *r; /* until it is replied to */
 	struct archive_out *out;
 	struct http_stream *stream; /* NULL until it was first asked for bytes */

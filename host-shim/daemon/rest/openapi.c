@@ -77,17 +77,20 @@ static const struct note {
 	{"GET", "/volumes/{volume}", "A volume", 0, NULL, NULL, ""},
 	{"DELETE", "/volumes/{volume}", "Delete a volume", 0, NULL, NULL, ""},
 	{"POST", "/boxes/import", "Make a box of an archive, which is the body", 201, NULL, "Box", "name"},
-	{"POST", "/boxes/{box}/export", "A box as an archive, with its image and without its volumes and snapshots",
-	 200, "Export", NULL, ""},
+	{"POST", "/boxes/{box}/export",
+	 "A box as an archive, with its image and without its volumes and snapshots", 200, "Export", NULL,
+	 ""},
 	{"POST", "/boxes/{box}/clone", "Make a box of another's disk as it is now", 201, "Clone", "Box", ""},
-	{"POST", "/boxes/{box}/snapshots", "Keep the state of a box's disk, without its volumes; a box that runs "
-					   "pauses for a moment",
+	{"POST", "/boxes/{box}/snapshots",
+	 "Keep the state of a box's disk, without its volumes; a box that runs "
+	 "pauses for a moment",
 	 201, "NewSnapshot", "Snapshot", ""},
 	{"GET", "/boxes/{box}/snapshots", "List snapshots, by age", 200, NULL, "SnapshotList", ""},
 	{"GET", "/boxes/{box}/snapshots/{name}", "A snapshot", 200, NULL, "Snapshot", ""},
 	{"DELETE", "/boxes/{box}/snapshots/{name}", "Delete a snapshot", 204, NULL, NULL, ""},
 	{"POST", "/boxes/{box}/snapshots/{name}/restore",
-	 "Bring a snapshot back, to a box that is stopped; what was written since is lost", 204, NULL, NULL, ""},
+	 "Bring a snapshot back, to a box that is stopped; what was written since is lost", 204, NULL, NULL,
+	 ""},
 };
 
 static const struct note *find_note(const struct http_route *route)

@@ -5,11 +5,12 @@
 
 static json_t *snapshot_json(const struct snapshot_info *s)
 {
-	/* One disk is all a box has of its own; what the contract calls the guest's is the agent's, in memory. */
+	/* One disk is all a box has of its own; what the contract calls the guest's is the agent's, in
+	 * memory. */
 	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:I, s:f}", "id", s->id, "box_id", s->box_id, "name",
 			 s->name, "created_at", (json_int_t)(s->created_ms / 1000), "container_disk_bytes",
-			 (json_int_t)s->disk_bytes, "guest_disk_bytes", 0, "size_bytes", (json_int_t)s->size_bytes,
-			 "pause_ms", (double)s->pause_us / 1000);
+			 (json_int_t)s->disk_bytes, "guest_disk_bytes", 0, "size_bytes",
+			 (json_int_t)s->size_bytes, "pause_ms", (double)s->pause_us / 1000);
 }
 
 static void on_made(void *arg, const struct snapshot_info *s, const struct failure *f)

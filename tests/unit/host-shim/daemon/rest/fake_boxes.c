@@ -190,8 +190,11 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 
 /* ---- snapshots: "kept" is always there, and nothing is done ---- */
 
-static const struct snapshot_info kept = {
-	.id = "fakesnapshot", .box_id = "fakebox1", .name = "kept", .created_ms = 1700000000123, .disk_bytes = 1 << 30};
+static const struct snapshot_info kept = {.id = "fakesnapshot",
+					  .box_id = "fakebox1",
+					  .name = "kept",
+					  .created_ms = 1700000000123,
+					  .disk_bytes = 1 << 30};
 
 void box_snapshot(struct box *b, const char *name, snapshot_done_fn done, void *arg)
 {
