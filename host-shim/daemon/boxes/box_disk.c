@@ -76,12 +76,21 @@ static void run_next(struct box *b)
 	}
 }
 
+static void set_thawed(struct box *b)
+{
+	if (!b->frozen)
+		return;
+	b->frozen = false;
+	box_tell(b, WISH_THAWED, NULL);
+}
+
 static void finish(struct disk_op *op, const struct failure *f)
 {
 	struct box *b = op->box;
 	struct layer *frozen = !f && op->kind == CUT ? layer_ref(op->base) : NULL;
 	b->op = NULL;
 	b->disk_held = false;
+	set_thawed(b);
 	/* A start that waits goes first: what it was asked for is older than what is asked next. */
 	box_disk_free(b);
 	if (op->done)
@@ -425,8 +434,7 @@ static void settle_cut(struct disk_op *op)
 {
 	struct box *b = op->box;
 	op->pause_us = (uv_hrtime() - op->frozen_ns) / 1000;
-	b->frozen = false;
-	box_tell(b, WISH_THAWED, NULL);
+	set_thawed(b);
 	if (op->switched && b->next)
 		commit(b, b->next, NULL, NULL, op, on_committed_running);
 	else if (op->switched)
@@ -632,6 +640,8 @@ void box_set_back(struct box *b, struct layer *to, box_cut_fn done, void *arg)
 
 void box_disk_look(struct box *b)
 {
+	/* Whoever was at it may have frozen the guest: that is known, and undone, when it was looked at. */
+	b->frozen = b->next;
 	submit(b, LOOK, NULL, NULL, NULL);
 }
 
