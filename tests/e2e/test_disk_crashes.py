@@ -261,7 +261,7 @@ def test_of_tenond_while_it_runs(make_daemon, dice, tmp_path):
         client = d.client()
         assert client.get(f"/boxes/{box}").json()["status"] == "running"
         n = number(client, box)
-        assert n > last, "the box has lost what it wrote"
+        assert n >= last, "the box has lost what it wrote"
         got = {s["name"] for s in client.get(f"/boxes/{box}/snapshots").json()["snapshots"]}
         assert got - set(kept) <= {name} and set(kept) <= got
         assert ask.status != 201 or name in got

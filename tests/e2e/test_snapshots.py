@@ -66,7 +66,8 @@ def files(daemon):
 def check_disks(daemon):
     for path in files(daemon):
         done = subprocess.run(["qemu-img", "check", "-U", "-q", str(path)], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+        # One that is gone was merged with another, or removed, since the folder was read.
+        assert done.returncode == 0 or not path.exists(), done.stdout + done.stderr
 
 
 def wait_files(daemon, count):
