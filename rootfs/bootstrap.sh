@@ -7,14 +7,15 @@ set -eu
 # What each package is for is in docs/dependencies.md.
 run="gcc libc6-dev make protobuf-c-compiler
      libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
+     libarchive-dev libzstd-dev
      libcurl4-openssl-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils"
-test="libcmocka-dev libarchive-dev protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+test="libcmocka-dev zstd protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
-fuzz="clang libclang-rt-14-dev libarchive-dev"
+fuzz="clang libclang-rt-14-dev"
 fmt="clang-format"
 
 case ${1:-run} in
