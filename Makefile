@@ -3,7 +3,8 @@
 #   make          build everything              make run      boot a micro-VM and run a command in it
 #   make check    the fast tests                make test     all tests, and what CI runs
 #   make fuzz     each fuzzer for a while       make fmt      clang-format
-#   make serve    tenond in the foreground      make bench, make kernel: not there yet
+#   make bench    figures, beside their floors  make kernel   the small guest kernel (minutes)
+#   make serve    tenond in the foreground
 #
 # These install what Debian packages they miss (rootfs/bootstrap.sh) before they build; a file's own target, like
 # `make build/bin/tenond`, does not. V=1 shows the commands. What is built:
@@ -30,7 +31,7 @@ SERVE_ARGS ?= --no-auth
 
 # ---- sources by component --------------------------------------------------------------------------
 
-components := proto guest vmm daemon cli
+components := proto guest vmm daemon cli flatten
 
 protos := $(wildcard proto/*.proto)
 gen_c := $(protos:%.proto=build/gen/%.pb-c.c)
@@ -41,12 +42,14 @@ src_guest := $(wildcard guest/*.c guest/*/*.c)
 src_vmm := $(wildcard host-shim/vmm/*.c)
 src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
+src_flatten := $(wildcard host-shim/flatten/*.c)
 
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
-libs_daemon := $(libs_proto) -lmicrohttpd -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -larchive -lzstd -lpthread
+libs_daemon := $(libs_proto) -lmicrohttpd -lgnutls -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -larchive -lzstd -lpthread
 libs_cli := -lcurl -ljansson -lnettle
+libs_flatten := -larchive -ljansson -lnettle
 
 build/gen/%.pb-c.c build/gen/%.pb-c.h: %.proto
 	$(call say,PROTO)
@@ -120,6 +123,13 @@ build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/
 	@mkdir -p $(@D)
 	$(call link_host,$(libs_cli))
 
+# It shares with tenond how a manifest and a config are read.
+build/bin/tenon-flatten: build/host/host-shim/flatten/main.o build/host/libflatten.a build/host/libdaemon.a \
+		build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_flatten))
+
 # The unstripped twin stays beside its objects, for addr2line and gdb.
 build/guest/tenon-init: build/musl/guest/main.o build/musl/libguest.a build/musl/libproto.a
 	$(call say,LINK)
@@ -138,6 +148,11 @@ $(foreach v,musl san fuzz,$(patsubst %.c,build/$(v)/%.o,$(src_proto) $(src_guest
 
 build/kernel/vmlinux: rootfs/kernel.sh
 	$(Q)rootfs/kernel.sh
+
+# Boxes boot this one where it has been built. Kbuild shares the processors with the rest of this make.
+build/kernel/small/vmlinux: rootfs/small-kernel.sh rootfs/kernel/config
+	$(call say,KERNEL)
+	+$(Q)rootfs/small-kernel.sh
 
 build/guest/initramfs.cpio: rootfs/initramfs.sh build/guest/tenon-init build/kernel/vmlinux
 	$(call say,CPIO)
@@ -158,26 +173,29 @@ path_guest := guest
 path_vmm := host-shim/vmm
 path_daemon := host-shim/daemon
 path_cli := host-shim/cli
+path_flatten := host-shim/flatten
+
+below_flatten := build/san/libdaemon.a
 
 # $(1): tests/unit or tests/issues, $(2): component
 define unit_test
-build/$(1)/$(path_$(2))/%: $(1)/$(path_$(2))/%.c build/san/lib$(2).a build/san/libproto.a Makefile | $(gen_h)
+build/$(1)/$(path_$(2))/%: $(1)/$(path_$(2))/%.c build/san/lib$(2).a $(below_$(2)) build/san/libproto.a Makefile | $(gen_h)
 	$$(call say,TEST)
 	@mkdir -p $$(@D)
 	$$(Q)$(CC) $(COMMON) $(flags_san) -MF $$@.d -Wl,--as-needed \
-		$$< build/san/lib$(2).a build/san/libproto.a $(libs_$(2)) -lcmocka -o $$@
+		$$< build/san/lib$(2).a $(below_$(2)) build/san/libproto.a $(libs_$(2)) -lcmocka -o $$@
 endef
 $(foreach d,tests/unit tests/issues,$(foreach c,$(components),$(eval $(call unit_test,$(d),$(c)))))
 
 # fuzz_<x>.c may use any component; one named in the file's name (fuzz_vmm_<x>.c) is searched first.
 fuzzers := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_libs = $(filter $(subst _, ,$*),$(components)) vmm daemon cli guest proto
+fuzz_libs = $(filter $(subst _, ,$*),$(components)) flatten vmm daemon cli guest proto
 
 build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(gen_h)
 	$(call say,FUZZ)
 	@mkdir -p $(@D)
 	$(Q)clang $(COMMON) -O1 $(sanitize) -fsanitize=fuzzer -MF $@.d -Wl,--as-needed \
-		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) -o $@
+		$< $(fuzz_libs:%=build/fuzz/lib%.a) $(libs_daemon) $(libs_cli) $(libs_guest) $(libs_flatten) -o $@
 
 # Bare guests that the end-to-end tests boot in the agent's place.
 guests := $(patsubst %.c,build/%,$(wildcard tests/e2e/guests/*.c))
@@ -187,12 +205,27 @@ build/tests/e2e/guests/%: tests/e2e/guests/%.c Makefile | build/static/done
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
 
+# What `make bench` measures with: clients that cost little (build/bench/bin), and the floor, which runs in a guest too.
+bench_hosts := build/bench/bin/load build/bench/bin/rest build/bench/bin/standin
+bench := $(bench_hosts) build/bench/bin/floor
+
+$(bench_hosts): build/bench/bin/%: tests/bench/c/%.c build/host/libproto.a Makefile | $(gen_h)
+	$(call say,BENCH)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) -O2 -MF $@.d -Wl,--as-needed $< build/host/libproto.a $(libs_proto) -lpthread -o $@
+
+build/bench/bin/floor: tests/bench/c/floor.c Makefile | build/static/done
+	$(call say,BENCH)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
+
 # ---- the targets people type -------------------------------------------------------------------------
 
 # What there are sources for: while the tree is being filled, a component without main.c has no program yet.
 programs := $(if $(wildcard host-shim/daemon/main.c),build/bin/tenond) \
 	$(if $(wildcard host-shim/vmm/main.c),build/bin/tenon-vmm) \
 	$(if $(wildcard host-shim/cli/main.c),build/bin/tenon) \
+	$(if $(wildcard host-shim/flatten/main.c),build/bin/tenon-flatten) \
 	$(if $(wildcard guest/main.c),build/guest/initramfs.cpio)
 
 .PHONY: all run test check bench fuzz kernel fmt serve everything unit fuzz-all gen-py
@@ -222,12 +255,12 @@ check:
 	@tests/run.sh check
 
 test:
-	$(call build_with,test,everything unit gen-py $(guests))
+	$(call build_with,test,build/kernel/small/vmlinux everything unit gen-py $(guests))
 	@tests/run.sh test
 
-# Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/.
+# Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/. Last, requests against a real tenond.
 fuzz:
-	$(call build_with,fuzz,fuzz-all)
+	$(call build_with,fuzz,fuzz-all everything)
 	@for bin in $(fuzzers); do \
 		name=$${bin##*/fuzz_}; found=build/fuzz/found/$$name; \
 		mkdir -p $$found tests/fuzz/corpus/$$name; \
@@ -236,15 +269,17 @@ fuzz:
 			$$found tests/fuzz/corpus/$$name 2>build/fuzz/$$name.log || { tail -n 40 build/fuzz/$$name.log; exit 1; }; \
 		grep -E 'number_of_executed_units|new_units_added' build/fuzz/$$name.log; \
 	done
+	@tests/fuzz/rest/run.py $(FUZZ_SECONDS)
 
 fmt:
 	@rootfs/bootstrap.sh fmt
 	@find proto guest host-shim tests -name '*.[ch]' -exec clang-format -i {} +
 
 bench:
-	@echo 'make bench: not written yet'; exit 1
+	$(call build_with,bench,everything gen-py $(bench))
+	@/usr/bin/python3 -B tests/bench/run.py $(if $(BENCH_QUICK),--quick)
 
 kernel:
-	@echo 'make kernel: not written yet; boxes boot the packaged kernel in build/kernel/'; exit 1
+	$(call build_with,kernel,build/kernel/small/vmlinux)
 
--include $(shell find $(variants:%=build/%) build/tests -name '*.d' 2>/dev/null)
+-include $(shell find $(variants:%=build/%) build/tests build/bench/bin -name '*.d' 2>/dev/null)

@@ -93,6 +93,8 @@ format_upper() {
 	MKE2FS_CONFIG=$work/mke2fs.conf mke2fs -q -F -t ext4 -T ext4 -m 0 -J size=32 -L tenon-upper \
 		-E resize=$most_blocks,assume_storage_prezeroed=1,lazy_journal_init=1,nodiscard,root_owner=0:0 \
 		"$work/upper.ext4"
+	# A volume is a copy of this, and a program that wants an empty folder is to find one.
+	debugfs -w -R 'rmdir lost+found' "$work/upper.ext4" >"$work/log" 2>&1
 	cp --sparse=always "$work/upper.ext4" "$images/upper.ext4.part"
 	mv "$images/upper.ext4.part" "$images/upper.ext4"
 }

@@ -1,29 +1,34 @@
 #!/bin/sh
 # Installs the Debian packages that are missing for the named purpose, and nothing else.
-# usage: bootstrap.sh [run|test|fuzz|fmt]     run: build Tenon and start it;  test: that and everything the tests use
+# usage: bootstrap.sh [run|kernel|test|bench|fuzz|fmt]
+#        run: build Tenon and start it;  kernel: that and the small guest kernel;  test, bench: that and what they use
 # When nothing is missing this asks dpkg once and is done: no network, no root.
 set -eu
 
 # What each package is for is in docs/dependencies.md.
 run="gcc libc6-dev make protobuf-c-compiler
-     libmicrohttpd-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
-     libarchive-dev libzstd-dev
+     libmicrohttpd-dev libgnutls28-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
      libcurl4-openssl-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
-     qemu-system-x86 qemu-utils"
-test="libcmocka-dev zstd protobuf-compiler python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+     qemu-system-x86 qemu-utils
+     libarchive-dev libzstd-dev skopeo"
+kernel="flex bison bc libelf-dev xz-utils"
+test="libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
-fuzz="clang libclang-rt-14-dev"
+fuzz="clang libclang-rt-14-dev python3-venv python3-pytest python3-requests python3-websocket"
+bench="wrk python3-matplotlib"
 fmt="clang-format"
 
 case ${1:-run} in
 run) wanted=$run ;;
-test) wanted="$run $test" ;;
+kernel) wanted="$run $kernel" ;;
+test) wanted="$run $kernel $test" ;;
+bench) wanted="$run $kernel $test $bench" ;;
 fuzz) wanted="$run $fuzz" ;;
 fmt) wanted=$fmt ;;
-*) echo "usage: $0 [run|test|fuzz|fmt]" >&2; exit 2 ;;
+*) echo "usage: $0 [run|kernel|test|bench|fuzz|fmt]" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || {

@@ -4,6 +4,7 @@
 #   /modules/root.list    likewise: what a box's root and its devices need, loaded by Configure when there are any
 #   /modules/net.list     when a network is asked for
 #   /modules/FSTYPE.list  when a mount of that file system is asked for
+# The small kernel has them all built in, and the agent passes them over: one archive serves both kernels.
 # usage: initramfs.sh [INIT [OUT]]     another static binary in the agent's place, for boot measurements
 # Needs no root: the owner is set by cpio, and device nodes come from the devtmpfs that init mounts.
 set -eu

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Provides the guest's kernel from Debian's cloud kernel package, without installing it:
+# Provides a guest kernel from Debian's cloud kernel package, without installing it (small-kernel.sh builds the other):
 #   build/kernel/vmlinux    its ELF, for QEMU's -kernel by the PVH entry. Booting the ELF saves the guest from
 #                           decompressing the bzImage: under TCG a good quarter of a second.
 #   build/kernel/modules/   the module tree, with modules.dep
@@ -36,7 +36,7 @@ unpack_elf() {
 }
 
 out=$top/build/kernel
-rm -rf "$out"
+rm -rf "$out/lib" "$out/modules" "$out/vmlinux" # and not small/, the other kernel
 mkdir -p "$out/lib/modules"
 cp -R "$tree/lib/modules/$release" "$out/lib/modules/"
 ln -s "lib/modules/$release" "$out/modules"

@@ -4,6 +4,6 @@
 #include "proto/err.h"
 
 /* Loads the files that the list names, one to a line, from the list's own folder. A missing list is an empty
- * one (a kernel with everything built in); what is loaded already is fine. Tries them all and returns the
- * first error. */
+ * one; what is loaded already is fine, and so is a kernel without modules, whose drivers are built in: what
+ * it lacks shows where it is used. Tries them all and returns the first error. */
 int modules_load(const char *list, struct err *e);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "guest/boot/modules.h"
+#include "guest/box/grow.h"
 #include "guest/box/inroot.h"
 #include "guest/take.h"
 #include "proto/cleanup.h"
@@ -93,6 +94,17 @@ int mounts_load_modules(const struct mounts *m, struct err *e)
 	return 0;
 }
 
+static int grow(const struct mount_plan *p, const char *device, struct err *e)
+{
+	_cleanup_close_ int root = inroot_make_dir(p->target);
+	if (root < 0 || fchdir(root) < 0)
+		return err_sys(e, step, errno, "cannot enter %.90s", p->target);
+	int r = grow_filesystem(".", device, e);
+	if (r < 0 && e)
+		e->stage = step;
+	return r;
+}
+
 static int place(const struct mount_plan *p, struct err *e)
 {
 	char device[sizeof p->source + 8];
@@ -111,7 +123,7 @@ static int place(const struct mount_plan *p, struct err *e)
 	if (fchdir(at) < 0 || mount(source, ".", p->fstype, p->read_only ? MS_RDONLY : 0,
 				    p->options[0] ? p->options : NULL) < 0)
 		return err_sys(e, step, errno, "%s as %s at %.60s", source, p->fstype, p->target);
-	return 0;
+	return p->read_only || !has_device(p) ? 0 : grow(p, device, e);
 }
 
 int mounts_place(const struct mounts *m, struct err *e)

@@ -28,5 +28,5 @@ int mounts_take(struct mounts *m, struct bump *store, Tenon__Mount *const *req, 
 int mounts_load_modules(const struct mounts *m, struct err *e);
 
 /* Mounts them in their order, in a worker with the box's root as its own. Targets are made with their
- * parents; no link of the image leads out of the box. */
+ * parents; no link of the image leads out of the box. A writable ext4 is grown to its device's size. */
 int mounts_place(const struct mounts *m, struct err *e);

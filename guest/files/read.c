@@ -53,8 +53,11 @@ int files_read(struct channel *ch, const Tenon__BulkRequest *req, const struct b
 	int r = where_open(&w, read->at, "at", &ch->scratch, f);
 	if (r < 0)
 		return r;
-	if (read->offset >= WIRE_OFFSET_END)
+	uint64_t offset = read->offset;
+	if (offset >= WIRE_OFFSET_END)
 		return fault_invalid(f, "offset", "beyond any file");
+	if (read->last > 0 && (offset > 0 || read->length > 0))
+		return fault_invalid(f, "last", "stands beside an offset or a length");
 	struct info info;
 	_cleanup_close_ int fd = open_regular(&w, &info, &ch->scratch, f);
 	if (fd < 0)
@@ -64,7 +67,9 @@ int files_read(struct channel *ch, const Tenon__BulkRequest *req, const struct b
 		return r;
 	/* Files of /proc and their like have no size, but an end. */
 	uint64_t end = info.st.st_size > 0 ? (uint64_t)info.st.st_size : WIRE_OFFSET_END;
-	if (read->length > 0 && (read->offset >= end || read->length < end - read->offset))
-		end = read->offset >= end ? read->offset : read->offset + read->length;
-	return send(ch, fd, read->offset, end, &w, f);
+	if (read->length > 0 && (offset >= end || read->length < end - offset))
+		end = offset >= end ? offset : offset + read->length;
+	if (read->last > 0 && info.st.st_size > 0 && read->last < end)
+		offset = end - read->last;
+	return send(ch, fd, offset, end, &w, f);
 }

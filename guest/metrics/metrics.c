@@ -11,6 +11,7 @@
 #include "guest/metrics/meminfo.h"
 #include "guest/metrics/netdev.h"
 #include "guest/metrics/pressure.h"
+#include "guest/metrics/tcp.h"
 #include "guest/scan.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
@@ -25,6 +26,7 @@ struct snapshot {
 	Tenon__Pressure cpu_pressure, memory_pressure, io_pressure;
 	uint32_t load[LOADAVG_TERMS];
 	Tenon__FilesystemUse root;
+	Tenon__TcpUse tcp;
 	Tenon__AgentUse agent;
 	Tenon__DiskUse disks[METRICS_DISKS], *disk_pointers[METRICS_DISKS];
 	Tenon__NetworkUse networks[METRICS_NETWORKS], *network_pointers[METRICS_NETWORKS];
@@ -114,6 +116,9 @@ static void take_networks(struct snapshot *s, const struct bulk_context *ctx)
 	}
 	m->networks = s->network_pointers;
 	m->truncated = m->truncated || cut;
+	tenon__tcp_use__init(&s->tcp);
+	if (tcp_parse(read_text(ctx, "net/snmp", s->text, NULL), &s->tcp))
+		m->tcp = &s->tcp;
 }
 
 static void take_root(struct snapshot *s, const struct bulk_context *ctx)

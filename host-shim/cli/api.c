@@ -61,7 +61,7 @@ static char *find_key(const char *key, bool default_host)
 	return default_host ? own_key() : NULL;
 }
 
-int api_init(struct api *a, const char *host, const char *key, struct api_error *e)
+int api_init(struct api *a, const char *host, const char *key, const char *ca, struct api_error *e)
 {
 	*a = (struct api){0};
 	*e = (struct api_error){0};
@@ -70,19 +70,21 @@ int api_init(struct api *a, const char *host, const char *key, struct api_error 
 	_cleanup_free_ char *secret = find_key(key, !host);
 	if (!host)
 		host = "http://127.0.0.1:8100";
+	if (!ca)
+		ca = getenv("TENON_CA_FILE");
 	if (strncmp(host, "unix:", 5) == 0) {
 		a->unix_socket = strdup(host + 5);
 		host = "http://localhost";
 	} else if (strncmp(host, "http://", 7) != 0 && strncmp(host, "https://", 8) != 0) {
-		snprintf(e->message, sizeof e->message, "%s is neither http://ADDRESS:PORT nor unix:PATH",
-			 host);
+		snprintf(e->message, sizeof e->message,
+			 "%s is neither http://ADDRESS:PORT, https://ADDRESS:PORT nor unix:PATH", host);
 		return -1;
 	}
 	size_t len = strlen(host);
 	while (len && host[len - 1] == '/')
 		len--;
 	_cleanup_free_ char *line = NULL;
-	if (asprintf(&a->base, "%.*s/v1", (int)len, host) < 0 ||
+	if (asprintf(&a->base, "%.*s/v1", (int)len, host) < 0 || (ca && !(a->ca_file = strdup(ca))) ||
 	    (secret && asprintf(&line, "Authorization: Bearer %s", secret) < 0) ||
 	    !(a->curl = curl_easy_init())) {
 		snprintf(e->message, sizeof e->message, "no memory");
@@ -107,6 +109,7 @@ void api_finish(struct api *a)
 	curl_slist_free_all(a->json_headers);
 	free(a->base);
 	free(a->unix_socket);
+	free(a->ca_file);
 }
 
 /* ---- calls ---- */
@@ -135,9 +138,12 @@ static void set_up(const struct api *a, CURL *c, const char *path)
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, a->headers);
 	curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, a->unix_socket);
+	if (a->ca_file)
+		curl_easy_setopt(c, CURLOPT_CAINFO, a->ca_file);
 	/* A proxy for the outside world is no way to this machine. */
-	if (strncmp(a->base, "http://127.", 11) == 0 || strncmp(a->base, "http://localhost", 16) == 0 ||
-	    strncmp(a->base, "http://[::1]", 12) == 0)
+	const char *authority = strstr(a->base, "://") + 3;
+	if (strncmp(authority, "127.", 4) == 0 || strncmp(authority, "localhost", 9) == 0 ||
+	    strncmp(authority, "[::1]", 5) == 0)
 		curl_easy_setopt(c, CURLOPT_PROXY, "");
 }
 
@@ -166,8 +172,11 @@ void api_read_error(struct api_error *e, long status, const char *body, size_t l
 static json_t *read_reply(struct api *a, CURLcode code, const struct reply *r, struct api_error *e)
 {
 	if (code != CURLE_OK) {
-		snprintf(e->message, sizeof e->message, "cannot reach the daemon at %s: %s", a->base,
-			 curl_easy_strerror(code));
+		snprintf(e->message, sizeof e->message, "cannot reach the daemon at %s: %s%s", a->base,
+			 curl_easy_strerror(code),
+			 code == CURLE_PEER_FAILED_VERIFICATION && !a->ca_file
+				 ? "; --cacert names the file of who signed its certificate"
+				 : "");
 		return NULL;
 	}
 	long status = 0;

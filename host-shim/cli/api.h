@@ -8,6 +8,7 @@
 struct api {
 	char *base;                 /* "http://127.0.0.1:8100/v1" */
 	char *unix_socket;          /* instead of TCP; NULL: none */
+	char *ca_file;              /* PEM, of those whose signature counts; NULL: the system's */
 	struct curl_slist *headers; /* Authorization, if there is a key */
 	struct curl_slist *json_headers;
 	CURL *curl; /* kept, and with it the connection */
@@ -19,10 +20,11 @@ struct api_error {
 	char message[768];
 };
 
-/* host: "http://ADDRESS:PORT", "unix:PATH" or NULL: $TENON_HOST, then http://127.0.0.1:8100.
- * key: NULL: $TENON_KEY, the first line of $TENON_KEY_FILE, or, for the default host alone, the admin.key
- * that a tenond of this user has made. Without any, none is sent. -1 with a message in e. */
-int api_init(struct api *a, const char *host, const char *key, struct api_error *e);
+/* host: "http://ADDRESS:PORT", "https://ADDRESS:PORT", "unix:PATH" or NULL: $TENON_HOST, then
+ * http://127.0.0.1:8100. key: NULL: $TENON_KEY, the first line of $TENON_KEY_FILE, or, for the default host
+ * alone, the admin.key that a tenond of this user has made. Without any, none is sent. ca: a PEM file, NULL:
+ * $TENON_CA_FILE, else what the system trusts. -1 with a message in e. */
+int api_init(struct api *a, const char *host, const char *key, const char *ca, struct api_error *e);
 void api_finish(struct api *a);
 /* Where a tenond that this user started without --state keeps its admin key: the rule of its own options.c.
  * free() it; NULL: nowhere. */

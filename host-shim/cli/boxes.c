@@ -20,7 +20,7 @@ int command_ps(const struct globals *g, int argc, char **argv)
 	struct api_error e;
 	if (argc > 1)
 		return complain("usage: tenon ps");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	json_t *list = api_call(&a, "GET", NULL, &e, "/boxes");
 	int code = list ? 0 : complain("%s", e.message);
@@ -36,10 +36,29 @@ int command_ps(const struct globals *g, int argc, char **argv)
 	return code;
 }
 
-int command_rm(const struct globals *g, int argc, char **argv)
+int remove_each(const struct globals *g, const char *what, char **names, const char *query)
 {
 	struct api a;
-	struct api_error e;
+	struct api_error e = {0};
+	int code = 0;
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
+		return complain("%s", e.message);
+	for (; *names; names++) {
+		_cleanup_free_ char *segment = api_escape(*names);
+		json_t *gone =
+			segment ? api_call(&a, "DELETE", NULL, &e, "/%s/%s%s", what, segment, query) : NULL;
+		if (gone)
+			puts(*names);
+		else
+			code = complain("%s: %s", *names, e.message);
+		json_decref(gone);
+	}
+	api_finish(&a);
+	return code;
+}
+
+int command_rm(const struct globals *g, int argc, char **argv)
+{
 	bool force = false;
 	for (int c; (c = getopt(argc, argv, "+f")) != -1;) {
 		if (c != 'f')
@@ -48,20 +67,5 @@ int command_rm(const struct globals *g, int argc, char **argv)
 	}
 	if (optind == argc)
 		return complain("usage: tenon rm [-f] BOX...");
-	if (api_init(&a, g->host, g->key, &e) < 0)
-		return complain("%s", e.message);
-	int code = 0;
-	for (char **box = argv + optind; *box; box++) {
-		_cleanup_free_ char *segment = api_escape(*box);
-		json_t *gone = segment ? api_call(&a, "DELETE", NULL, &e, "/boxes/%s%s", segment,
-						  force ? "?force=true" : "")
-				       : NULL;
-		if (gone)
-			puts(*box);
-		else
-			code = complain("%s: %s", *box, e.message);
-		json_decref(gone);
-	}
-	api_finish(&a);
-	return code;
+	return remove_each(g, "boxes", argv + optind, force ? "?force=true" : "");
 }

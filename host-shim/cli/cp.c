@@ -214,7 +214,7 @@ int command_cp(const struct globals *g, int argc, char **argv)
 	char *target = argc == 3 ? split(argv[2], &to) : NULL;
 	if (argc != 3 || !source == !target)
 		return complain("usage: tenon cp SOURCE|- BOX:PATH, or tenon cp BOX:PATH TARGET|-");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	signal(SIGPIPE, SIG_IGN);
 	int code = EXIT_TENON;

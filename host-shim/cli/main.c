@@ -19,15 +19,22 @@ static const struct {
 	{"import", command_import, "make a box of such a file"},
 	{"ps", command_ps, "list boxes"},
 	{"rm", command_rm, "remove boxes"},
+	{"pull", command_pull, "fetch an image from a registry"},
+	{"load", command_load, "take an image from an archive, or from elsewhere on the daemon's host"},
+	{"images", command_images, "list images"},
+	{"rmi", command_rmi, "remove images"},
+	{"volume", command_volume, "make, list and remove volumes"},
 };
 
 static void usage(FILE *to)
 {
-	fputs("usage: tenon [--host URL] [--key KEY] COMMAND ...\n\n", to);
+	fputs("usage: tenon [--host URL] [--key KEY] [--cacert FILE] COMMAND ...\n\n", to);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].what);
-	fputs("\n  --host  http://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else http://127.0.0.1:8100\n"
-	      "  --key   else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n",
+	fputs("\n  --host    http[s]://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else "
+	      "http://127.0.0.1:8100\n"
+	      "  --key     else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n"
+	      "  --cacert  PEM file of who signed an https host's certificate; else $TENON_CA_FILE\n",
 	      to);
 }
 
@@ -36,15 +43,18 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"host", required_argument, NULL, 'H'},
 		{"key", required_argument, NULL, 'K'},
+		{"cacert", required_argument, NULL, 'C'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	struct globals g = {0};
-	for (int c; (c = getopt_long(argc, argv, "+H:K:h", options, NULL)) != -1;) {
+	for (int c; (c = getopt_long(argc, argv, "+H:K:C:h", options, NULL)) != -1;) {
 		if (c == 'H') {
 			g.host = optarg;
 		} else if (c == 'K') {
 			g.key = optarg;
+		} else if (c == 'C') {
+			g.ca = optarg;
 		} else {
 			usage(c == 'h' ? stdout : stderr);
 			return c == 'h' ? 0 : EXIT_TENON;

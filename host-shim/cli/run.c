@@ -10,12 +10,14 @@
 #include "follow.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "pull.h"
 #include "terminal.h"
+#include "volume.h"
 
 struct run {
 	bool remove, interactive, tty, timing;
 	const char *name, *workdir, *user;
-	json_t *env;
+	json_t *env, *volumes;
 	double boot, exec; /* seconds */
 };
 
@@ -35,19 +37,15 @@ static int add_env(struct run *o, const char *text)
 static int read_options(struct run *o, int argc, char **argv, const char *usage, const char *short_options)
 {
 	static const struct option options[] = {
-		{"rm", no_argument, NULL, 'r'},
-		{"name", required_argument, NULL, 'n'},
-		{"env", required_argument, NULL, 'e'},
-		{"workdir", required_argument, NULL, 'w'},
-		{"user", required_argument, NULL, 'u'},
-		{"interactive", no_argument, NULL, 'i'},
-		{"tty", no_argument, NULL, 't'},
-		{"timing", no_argument, NULL, 'T'},
-		{0},
+		{"rm", no_argument, NULL, 'r'},         {"name", required_argument, NULL, 'n'},
+		{"env", required_argument, NULL, 'e'},  {"workdir", required_argument, NULL, 'w'},
+		{"user", required_argument, NULL, 'u'}, {"interactive", no_argument, NULL, 'i'},
+		{"tty", no_argument, NULL, 't'},        {"volume", required_argument, NULL, 'v'},
+		{"timing", no_argument, NULL, 'T'},     {0},
 	};
 	bool whole_run = strchr(short_options, 'r');
 	for (int c; (c = getopt_long(argc, argv, short_options, options, NULL)) != -1;) {
-		if (!whole_run && (c == 'r' || c == 'n'))
+		if (!whole_run && (c == 'r' || c == 'n' || c == 'v'))
 			c = '?';
 		switch (c) {
 		case 'r':
@@ -58,6 +56,10 @@ static int read_options(struct run *o, int argc, char **argv, const char *usage,
 			break;
 		case 'e':
 			if (add_env(o, optarg))
+				return EXIT_TENON;
+			break;
+		case 'v':
+			if (volume_option(o->volumes, optarg))
 				return EXIT_TENON;
 			break;
 		case 'w':
@@ -156,11 +158,20 @@ static void hold_signals(void)
 static int run_in_new_box(struct api *a, struct run *o, const char *image, char **argv)
 {
 	struct api_error e;
-	json_t *body = json_pack("{s:s, s:O}", "image", image, "env", o->env);
+	json_t *body = json_pack("{s:s, s:O, s:O}", "image", image, "env", o->env, "volumes", o->volumes);
 	if (!body)
 		return complain("the image's name is not UTF-8 text");
 	if (o->name)
 		json_object_set_new(body, "name", json_string(o->name));
+	/* Making the box would fetch it too, but within one call, and without a word until then. */
+	if (pull_if_missing(a, image)) {
+		json_decref(body);
+		return EXIT_TENON;
+	}
+	if (volume_make_missing(a, o->volumes, &e) < 0) {
+		json_decref(body);
+		return complain("%s", e.message);
+	}
 	json_t *box = api_call(a, "POST", body, &e, "/boxes");
 	if (!box)
 		return complain("%s", e.message);
@@ -183,14 +194,15 @@ static int run_in_new_box(struct api *a, struct run *o, const char *image, char 
 
 int command_run(const struct globals *g, int argc, char **argv)
 {
-	struct run o = {.env = json_object()};
+	struct run o = {.env = json_object(), .volumes = json_array()};
 	struct api a;
 	struct api_error e;
 	int code = read_options(&o, argc, argv,
 				"run [--rm] [-i] [-t] [--name NAME] [--env NAME=value]... [--workdir DIR] "
-				"[--user USER] [--timing] IMAGE [--] COMMAND [ARG]...",
-				"+rn:e:w:u:it");
-	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+				"[--user USER] [--volume NAME:/PATH[:ro]]... [--timing] IMAGE [--] COMMAND "
+				"[ARG]...",
+				"+rn:e:w:u:itv:");
+	if (code == 0 && api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
 		hold_signals();
@@ -200,6 +212,7 @@ int command_run(const struct globals *g, int argc, char **argv)
 		api_finish(&a);
 	}
 	json_decref(o.env);
+	json_decref(o.volumes);
 	return code;
 }
 
@@ -213,7 +226,7 @@ int command_exec(const struct globals *g, int argc, char **argv)
 				"[--timing] BOX [--] COMMAND "
 				"[ARG]...",
 				"+e:w:u:it");
-	if (code == 0 && api_init(&a, g->host, g->key, &e) < 0)
+	if (code == 0 && api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		code = complain("%s", e.message);
 	else if (code == 0) {
 		hold_signals();

@@ -46,7 +46,7 @@ int command_snapshot(const struct globals *g, int argc, char **argv)
 		     strcmp(verb, "restore") == 0;
 	if (!known || argc != (list ? 3 : 4))
 		return complain(SNAPSHOT_USAGE);
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	_cleanup_free_ char *box = api_escape(argv[2]), *segment = name ? api_escape(name) : NULL;
 	if (list)
@@ -92,7 +92,7 @@ int command_clone(const struct globals *g, int argc, char **argv)
 	const char *name;
 	if (!read_name(argc, argv, &name))
 		return complain("usage: tenon clone [--name NAME] BOX");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	_cleanup_free_ char *box = api_escape(argv[optind]);
 	json_t *answer = api_call(&a, "POST", json_pack("{s:s?}", "name", name), &e, "/boxes/%s/clone", box);
@@ -147,7 +147,7 @@ int command_export(const struct globals *g, int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return complain("usage: tenon export [-o FILE|-] BOX");
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	if (asprintf(&file, to ? "%s" : "%s.boxlite", to ? to : argv[optind]) < 0)
 		return complain("no memory");
@@ -190,7 +190,7 @@ int command_import(const struct globals *g, int argc, char **argv)
 	bool from_stdin = strcmp(argv[optind], "-") == 0;
 	if (!from_stdin && (file = open(argv[optind], O_RDONLY | O_CLOEXEC)) < 0)
 		return complain("%s: %s", argv[optind], strerror(errno));
-	if (api_init(&a, g->host, g->key, &e) < 0)
+	if (api_init(&a, g->host, g->key, g->ca, &e) < 0)
 		return complain("%s", e.message);
 	int code = send_archive(&a, from_stdin ? STDIN_FILENO : file, name);
 	api_finish(&a);

@@ -13,6 +13,7 @@
 #include "boxes/boxes.h"
 #include "executions/executions.h"
 #include "http/http.h"
+#include "images/images.h"
 #include "options.h"
 #include "proto/cleanup.h"
 #include "replay/replay.h"
@@ -20,6 +21,7 @@
 #include "store/sql.h"
 #include "store/store.h"
 #include "tunnel/tunnel.h"
+#include "volumes/volumes.h"
 
 #define LET_GO_MS 20000
 #define VERSION "tenon 0.1.0"
@@ -27,14 +29,16 @@
 struct daemon {
 	struct options options;
 	uv_loop_t loop;
-	uv_signal_t term, interrupt;
+	uv_signal_t term, interrupt, hangup;
 	uv_timer_t patience;
 	int lock;
 	char *runtime_dir;
 	struct store *store;
 	struct executions *executions;
+	struct volumes *volumes;
 	struct boxes *boxes;
 	struct archives *archives;
+	struct images *images;
 	struct auth *auth;
 	struct tunnels *tunnels;
 	struct replay *replay;
@@ -146,6 +150,15 @@ static void on_signal(uv_signal_t *s, int signo)
 	uv_stop(s->loop);
 }
 
+static void on_hangup(uv_signal_t *s, int signo)
+{
+	(void)signo;
+	struct daemon *d = s->data;
+	struct err e = {0};
+	if (http_reload_tls(d->http, &e) < 0)
+		fprintf(stderr, "tenond: the certificate stays as it is: %s\n", e.msg);
+}
+
 static int count_start(sqlite3 *db, void *arg, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
@@ -171,6 +184,21 @@ static int open_store(struct daemon *d, uint64_t *starts, struct err *e)
 	return r < 0 ? r : store_run(d->store, count_start, starts, e);
 }
 
+static unsigned count_boxes(void *arg, const char *prefix, const char *digest)
+{
+	return boxes_count_image(arg, prefix, digest);
+}
+
+static int open_volumes(struct daemon *d, struct err *e)
+{
+	_cleanup_free_ char *template = NULL;
+	if (asprintf(&template, "%s/upper.ext4", d->options.images_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "volumes");
+	struct volumes_config c = {
+		.loop = &d->loop, .store = d->store, .state_dir = d->options.state_dir, .template = template};
+	return volumes_create(&d->volumes, &c, e);
+}
+
 static int create_parts(struct daemon *d, struct err *e)
 {
 	const struct options *o = &d->options;
@@ -183,9 +211,13 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = executions_create(&d->executions, &xc, e);
 	if (r < 0)
 		return r;
+	r = open_volumes(d, e);
+	if (r < 0)
+		return r;
 	struct boxes_config bc = {.loop = &d->loop,
 				  .store = d->store,
 				  .executions = d->executions,
+				  .volumes = d->volumes,
 				  .state_dir = o->state_dir,
 				  .runtime_dir = d->runtime_dir,
 				  .host_dir = o->runtime_base,
@@ -198,7 +230,23 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;
-	struct archives_config arc = {.loop = &d->loop, .boxes = d->boxes, .state_dir = o->state_dir};
+	_cleanup_free_ char *base = NULL;
+	if (asprintf(&base, "%s/base.squashfs", o->images_dir) < 0)
+		return err_sys(e, "main", ENOMEM, "images");
+	struct images_config ic = {.loop = &d->loop,
+				   .store = d->store,
+				   .state_dir = o->state_dir,
+				   .flatten_path = o->flatten_path,
+				   .base = base,
+				   .auth_file = o->registry_auth,
+				   .stall_ms = o->pull_stall_ms,
+				   .in_use = count_boxes,
+				   .arg = d->boxes};
+	r = images_create(&d->images, &ic, e);
+	if (r < 0)
+		return r;
+	struct archives_config arc = {
+		.loop = &d->loop, .boxes = d->boxes, .images = d->images, .state_dir = o->state_dir};
 	r = archives_create(&d->archives, &arc, e);
 	if (r < 0)
 		return r;
@@ -218,14 +266,16 @@ static int create_parts(struct daemon *d, struct err *e)
 	struct rest_config rc = {.loop = &d->loop,
 				 .boxes = d->boxes,
 				 .archives = d->archives,
+				 .images = d->images,
 				 .executions = d->executions,
+				 .volumes = d->volumes,
 				 .auth = d->auth,
 				 .replay = d->replay,
 				 .tunnels = d->tunnels};
 	r = rest_create(&d->rest, &rc, e);
 	if (r < 0)
 		return r;
-	struct http_config hc = {.loop = &d->loop};
+	struct http_config hc = {.loop = &d->loop, .tls_cert = o->tls_cert, .tls_key = o->tls_key};
 	rest_serve(d->rest, &hc);
 	return http_server_create(&d->http, &hc, e);
 }
@@ -257,6 +307,7 @@ static int run(struct daemon *d, struct err *e)
 		return r;
 	uv_signal_start(&d->term, on_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_signal, SIGINT);
+	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 	boxes_adopt(d->boxes, on_adopted, d);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	if (d->failure.errnum)
@@ -275,7 +326,9 @@ static void let_go(struct daemon *d)
 	http_server_destroy(d->http);
 	tunnels_destroy(d->tunnels);
 	replay_freeze(d->replay);
+	images_destroy(d->images);
 	boxes_destroy(d->boxes);
+	volumes_destroy(d->volumes);
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);
@@ -284,6 +337,7 @@ static void let_go(struct daemon *d)
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
+	uv_close((uv_handle_t *)&d->hangup, NULL);
 	/* What was closed is freed on the loop's next turns, and what a thread of libuv's is at has to end
 	 * before the loop may go. */
 	uv_timer_init(&d->loop, &d->patience);
@@ -319,6 +373,8 @@ int main(int argc, char **argv)
 		uv_loop_init(&d.loop);
 		uv_signal_init(&d.loop, &d.term);
 		uv_signal_init(&d.loop, &d.interrupt);
+		uv_signal_init(&d.loop, &d.hangup);
+		d.hangup.data = &d;
 		r = run(&d, &e);
 		let_go(&d);
 	}

@@ -11,16 +11,22 @@
 
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
-	"       [--accel auto|kvm|tcg] [--machine q35] [--kernel FILE] [--initrd FILE] [--images DIR]\n"
-	"       [--vmm FILE] [--help] [--version]\n"
+	"       [--tls-cert FILE --tls-key FILE]\n"
+	"       [--accel auto|kvm|tcg] [--machine q35|microvm] [--kernel FILE] [--initrd FILE]\n"
+	"       [--images DIR] [--vmm FILE] [--flatten FILE] [--registry-auth FILE]\n"
+	"       [--pull-timeout SECONDS] [--help] [--version]\n"
 	"\n"
 	"  --listen ADDR:PORT   serve here; port 0 takes a free one (default " DEFAULT_LISTEN ")\n"
 	"  --unix PATH          serve on a unix socket, too; whoever may open it needs no key\n"
 	"  --state DIR          default $XDG_STATE_HOME/tenon, for root /var/lib/tenon\n"
 	"  --api-key-file FILE  its first line is the admin key, instead of DIR/admin.key\n"
 	"  --no-auth            no key needed; only where every listener is loopback\n"
+	"  --tls-cert, --tls-key   PEM files: every --listen speaks HTTPS; SIGHUP reads them again\n"
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
-	"  --kernel, --initrd, --images, --vmm   default: beside this program, as `make` puts them\n";
+	"  --registry-auth FILE   credentials for registries (containers-auth.json(5)), mode 0600\n"
+	"  --pull-timeout SECONDS a registry that sends nothing for so long is given up (default 60)\n"
+	"  --kernel, --initrd, --images, --vmm, --flatten   default: beside this program, as `make` puts\n"
+	"                       them (the small kernel of `make kernel`, if it is there)\n";
 
 enum {
 	LISTEN = 1,
@@ -28,12 +34,17 @@ enum {
 	STATE,
 	API_KEY_FILE,
 	NO_AUTH,
+	TLS_CERT,
+	TLS_KEY,
 	ACCEL,
 	MACHINE,
 	KERNEL,
 	INITRD,
 	IMAGES,
 	VMM,
+	FLATTEN,
+	REGISTRY_AUTH,
+	PULL_TIMEOUT,
 	HELP,
 	VERSION
 };
@@ -44,12 +55,17 @@ static const struct option table[] = {
 	{"state", required_argument, NULL, STATE},
 	{"api-key-file", required_argument, NULL, API_KEY_FILE},
 	{"no-auth", no_argument, NULL, NO_AUTH},
+	{"tls-cert", required_argument, NULL, TLS_CERT},
+	{"tls-key", required_argument, NULL, TLS_KEY},
 	{"accel", required_argument, NULL, ACCEL},
 	{"machine", required_argument, NULL, MACHINE},
 	{"kernel", required_argument, NULL, KERNEL},
 	{"initrd", required_argument, NULL, INITRD},
 	{"images", required_argument, NULL, IMAGES},
 	{"vmm", required_argument, NULL, VMM},
+	{"flatten", required_argument, NULL, FLATTEN},
+	{"registry-auth", required_argument, NULL, REGISTRY_AUTH},
+	{"pull-timeout", required_argument, NULL, PULL_TIMEOUT},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -73,6 +89,16 @@ static int take_path(char **to, const char *arg, struct err *e)
 	return 0;
 }
 
+static int take_seconds(unsigned *ms, const char *arg, struct err *e)
+{
+	char *end;
+	unsigned long seconds = strtoul(arg, &end, 10);
+	if (*arg < '0' || *arg > '9' || *end || seconds < 1 || seconds > 86400)
+		return err_set(e, "options", EINVAL, "--pull-timeout %s: 1 to 86400 seconds", arg);
+	*ms = (unsigned)seconds * 1000;
+	return 0;
+}
+
 static int take(struct options *o, int opt, const char *arg, struct err *e)
 {
 	switch (opt) {
@@ -90,6 +116,12 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 	case NO_AUTH:
 		o->no_auth = true;
 		return 0;
+	case TLS_CERT:
+		o->tls_cert = arg;
+		return 0;
+	case TLS_KEY:
+		o->tls_key = arg;
+		return 0;
 	case ACCEL:
 		o->accel = arg;
 		return strcmp(arg, "auto") && strcmp(arg, "kvm") && strcmp(arg, "tcg")
@@ -97,9 +129,9 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 			       : 0;
 	case MACHINE:
 		o->machine = arg;
-		if (strcmp(arg, "microvm") == 0)
-			return err_set(e, "options", EINVAL, "--machine microvm: not built yet");
-		return strcmp(arg, "q35") ? err_set(e, "options", EINVAL, "--machine %s: only q35", arg) : 0;
+		return strcmp(arg, "q35") && strcmp(arg, "microvm")
+			       ? err_set(e, "options", EINVAL, "--machine %s: q35 or microvm", arg)
+			       : 0;
 	case STATE:
 		return take_path(&o->state_dir, arg, e);
 	case KERNEL:
@@ -110,6 +142,12 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 		return take_path(&o->images_dir, arg, e);
 	case VMM:
 		return take_path(&o->vmm_path, arg, e);
+	case FLATTEN:
+		return take_path(&o->flatten_path, arg, e);
+	case REGISTRY_AUTH:
+		return take_path(&o->registry_auth, arg, e);
+	case PULL_TIMEOUT:
+		return take_seconds(&o->pull_stall_ms, arg, e);
 	case HELP:
 		o->help = true;
 		return 0;
@@ -153,6 +191,18 @@ static int default_runtime(struct options *o)
 	return asprintf(&o->runtime_base, "/tmp/tenon-%u", (unsigned)geteuid()) < 0 ? -ENOMEM : 0;
 }
 
+/* The small kernel where it has been built: it boots in half the time and leaves the box more memory. */
+static int default_kernel(struct options *o, const char *build)
+{
+	if (o->kernel)
+		return 0;
+	int r = default_path(&o->kernel, build, "kernel/small/vmlinux");
+	if (r == 0 && access(o->kernel, R_OK) == 0)
+		return 0;
+	free(steal_ptr(&o->kernel));
+	return default_path(&o->kernel, build, "kernel/vmlinux");
+}
+
 /* build/bin/tenond lies beside build/kernel, build/guest and build/images. */
 static int default_parts(struct options *o, struct err *e)
 {
@@ -163,9 +213,11 @@ static int default_parts(struct options *o, struct err *e)
 	self[n] = '\0';
 	const char *bin = dirname(self);
 	int r = default_path(&o->vmm_path, bin, "tenon-vmm");
+	if (r == 0)
+		r = default_path(&o->flatten_path, bin, "tenon-flatten");
 	const char *build = dirname(self);
 	if (r == 0)
-		r = default_path(&o->kernel, build, "kernel/vmlinux");
+		r = default_kernel(o, build);
 	if (r == 0)
 		r = default_path(&o->initrd, build, "guest/initramfs.cpio");
 	if (r == 0)
@@ -186,6 +238,9 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 		r = err_set(e, "options", EINVAL, "%s: not an option", argv[optind]);
 	if (r < 0 || o->help || o->version)
 		return r;
+	if (!o->tls_cert != !o->tls_key)
+		return err_set(e, "options", EINVAL,
+			       "--tls-cert and --tls-key: one is of no use without the other");
 	if (!o->n_listen && !o->unix_path)
 		o->listen[o->n_listen++] = DEFAULT_LISTEN;
 	r = default_state(o, e);
@@ -202,4 +257,6 @@ void options_finish(struct options *o)
 	free(o->initrd);
 	free(o->images_dir);
 	free(o->vmm_path);
+	free(o->flatten_path);
+	free(o->registry_auth);
 }

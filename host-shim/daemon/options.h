@@ -11,11 +11,14 @@ struct options {
 	const char *listen[OPTIONS_LISTEN_MAX]; /* ADDR:PORT */
 	unsigned n_listen;
 	const char *unix_path, *api_key_file; /* NULL: none */
+	const char *tls_cert, *tls_key;       /* both or NULL */
+	unsigned pull_stall_ms;               /* 0: the default */
 	bool no_auth, help, version;
 	const char *accel, *machine;
 	/* Absolute, owned. */
 	char *state_dir, *runtime_base;
-	char *kernel, *initrd, *images_dir, *vmm_path;
+	char *kernel, *initrd, *images_dir, *vmm_path, *flatten_path;
+	char *registry_auth; /* NULL: none */
 };
 
 extern const char options_usage[];

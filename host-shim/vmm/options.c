@@ -87,7 +87,9 @@ static int parse_one(struct options *o, int opt, const char *arg, struct err *e)
 		return 0;
 	case MACHINE:
 		o->machine = arg;
-		return strcmp(arg, "q35") ? err_set(e, "options", EINVAL, "--machine %s: only q35", arg) : 0;
+		return strcmp(arg, "q35") && strcmp(arg, "microvm")
+			       ? err_set(e, "options", EINVAL, "--machine %s: q35 or microvm", arg)
+			       : 0;
 	case ACCEL:
 		o->accel = arg;
 		return strcmp(arg, "kvm") && strcmp(arg, "tcg")

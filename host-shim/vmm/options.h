@@ -27,7 +27,7 @@ struct options {
 
 #define OPTIONS_USAGE                                                                                      \
 	"tenon-vmm --run-dir DIR --state-dir DIR --kernel FILE --initrd FILE [--append STRING] --cpus N\n" \
-	"          --memory MIB [--machine q35] --accel kvm|tcg --cid N\n"                                 \
+	"          --memory MIB [--machine q35|microvm] --accel kvm|tcg --cid N\n"                         \
 	"          [--disk PATH,format=raw|qcow2,readonly=on|off]... [--ready-fd N]\n"
 
 /* Parses argv, whose strings must outlive *o. -EINVAL with a message that names the option. */

@@ -1,6 +1,7 @@
 #include "qemu.h"
 
 #include "proto/cleanup.h"
+#include "tsc.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,7 +15,12 @@
 
 #define PROGRAM "qemu-system-x86_64"
 #define PLUGS 8
+
+/* Slots of the virtio devices, for add_virtio. */
+#define RNG_SLOT 2
+#define VSOCK_SLOT 3
 #define FIRST_DISK_SLOT 8
+#define MICROVM_WINDOWS 24
 
 /* A panic must end the VM (with -no-reboot) and not sit there; its words are on the console by then. */
 #define KERNEL_ARGUMENTS "console=ttyS0 panic=-1"
@@ -60,8 +66,42 @@ static char *escape_commas(const char *s)
 	return out;
 }
 
-static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
+static bool is_microvm(const struct options *o)
 {
+	return strcmp(o->machine, "microvm") == 0;
+}
+
+/* A virtio device, named and placed as this machine wants it: virtio-rng is virtio-rng-pci at pcie.0, or
+ * virtio-rng-device in a register window of its own. type is without that suffix; fmt gives its properties.
+ * The guest finds devices by rising slot: disks get their letters in that order. Slots 0, 4 and 31 are taken
+ * on q35; microvm ends at 23. */
+static void add_virtio(struct argv *a, const struct options *o, unsigned slot, const char *type,
+		       const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+static void add_virtio(struct argv *a, const struct options *o, unsigned slot, const char *type,
+		       const char *fmt, ...)
+{
+	_cleanup_free_ char *properties = NULL;
+	va_list ap;
+	va_start(ap, fmt);
+	if (vasprintf(&properties, fmt, ap) < 0)
+		properties = NULL;
+	va_end(ap);
+	if (!properties) {
+		a->failed = true;
+		return;
+	}
+	add(a, "-device");
+	/* QEMU lists the windows to the guest from the last to the first. */
+	if (is_microvm(o))
+		add(a, "%s-device,bus=virtio-mmio-bus.%u,%s", type, MICROVM_WINDOWS - 1 - slot, properties);
+	else
+		add(a, "%s-pci,bus=pcie.0,addr=%#x,%s", type, slot, properties);
+}
+
+static void add_disk(struct argv *a, const struct options *o, unsigned i)
+{
+	const struct disk_option *d = &o->disk[i];
 	_cleanup_free_ char *path = escape_commas(d->path);
 	const char *ro = d->readonly ? "on" : "off";
 	if (!path) {
@@ -73,11 +113,34 @@ static void add_disk(struct argv *a, const struct disk_option *d, unsigned i)
 	    path, ro);
 	add(a, "-blockdev");
 	add(a, "driver=%s,node-name=node%u,file=file%u,read-only=%s,discard=unmap", d->format, i, i, ro);
-	add(a, "-device");
 	/* A host disk that is full is the guest's error to handle: QEMU's default would pause the VM for
 	 * good. */
-	add(a, "virtio-blk-pci,id=disk%u,drive=node%u,bus=pcie.0,addr=%#x,werror=report,rerror=report", i, i,
-	    FIRST_DISK_SLOT + i);
+	add_virtio(a, o, FIRST_DISK_SLOT + i, "virtio-blk",
+		   "id=disk%u,drive=node%u,werror=report,rerror=report", i, i);
+}
+
+static void add_vsock(struct argv *a, const struct options *o, int vhost_fd)
+{
+	add(a, "-chardev");
+	add(a, "socket,id=vhost,fd=%d", vhost_fd);
+	if (is_microvm(o)) {
+		add_virtio(a, o, VSOCK_SLOT, "vhost-user-vsock", "id=vsock0,chardev=vhost");
+		return;
+	}
+	/* Behind a port it can be unplugged, which migration needs. */
+	add(a, "-device");
+	add(a, "pcie-root-port,id=vsock-port,bus=pcie.0,addr=%#x,chassis=1", VSOCK_SLOT);
+	add(a, "-device");
+	add(a, "vhost-user-vsock-pci,id=vsock0,chardev=vhost,bus=vsock-port");
+}
+
+static void add_plugs(struct argv *a)
+{
+	for (unsigned i = 0; i < PLUGS; i++) {
+		add(a, "-device");
+		add(a, "pcie-root-port,id=plug%u,bus=pcie.0,addr=0x4.%u,multifunction=on,chassis=%u", i, i,
+		    2 + i);
+	}
 }
 
 static void add_devices(struct argv *a, const struct options *o, int vhost_fd, int console_fd)
@@ -86,23 +149,42 @@ static void add_devices(struct argv *a, const struct options *o, int vhost_fd, i
 	add(a, "socket,id=console,fd=%d", console_fd);
 	add(a, "-device");
 	add(a, "isa-serial,chardev=console");
-	add(a, "-device");
-	add(a, "virtio-rng-pci,id=rng0,bus=pcie.0,addr=0x2");
-
-	add(a, "-device");
-	add(a, "pcie-root-port,id=vsock-port,bus=pcie.0,addr=0x3,chassis=1");
-	add(a, "-chardev");
-	add(a, "socket,id=vhost,fd=%d", vhost_fd);
-	add(a, "-device");
-	add(a, "vhost-user-vsock-pci,id=vsock0,chardev=vhost,bus=vsock-port");
-
-	for (unsigned i = 0; i < PLUGS; i++) {
-		add(a, "-device");
-		add(a, "pcie-root-port,id=plug%u,bus=pcie.0,addr=0x4.%u,multifunction=on,chassis=%u", i, i,
-		    2 + i);
-	}
+	add_virtio(a, o, RNG_SLOT, "virtio-rng", "id=rng0");
+	add_vsock(a, o, vhost_fd);
+	if (!is_microvm(o))
+		add_plugs(a);
 	for (unsigned i = 0; i < o->n_disks; i++)
-		add_disk(a, &o->disk[i], i);
+		add_disk(a, o, i);
+}
+
+static void add_machine(struct argv *a, const struct options *o)
+{
+	add(a, "-machine");
+	if (!is_microvm(o)) {
+		add(a, "q35,accel=%s,memory-backend=mem,vmport=off", o->accel);
+		return;
+	}
+	/* ACPI is how a kernel finds the devices (Debian's takes none from the command line) and powers off.
+	 * The second I/O APIC makes 24 register windows out of 8, whose interrupts are then nobody else's.
+	 * Without the timer and the clock chip boots break or crawl under TCG. The serial port is ours. */
+	add(a, "microvm,accel=%s,memory-backend=mem,acpi=on,ioapic2=on,pit=on,rtc=on,pcie=off,isa-serial=off",
+	    o->accel);
+	/* Its virtio is that of before 1.0 unless told otherwise, which our vsock device refuses. */
+	add(a, "-global");
+	add(a, "virtio-mmio.force-legacy=false");
+}
+
+static void add_append(struct argv *a, const struct options *o)
+{
+	char tsc[64] = "";
+	/* microvm has nothing but the timer chip to measure the processor's clock by, which fails on a busy
+	 * host under TCG: the kernel then spins for ever, early in its boot. TCG's counter is the host's, and
+	 * KVM tells the guest by itself. Reliable, since the guest would compare it with its own ticks, of
+	 * which a busy host drops some, and then go by ticks alone. */
+	if (is_microvm(o) && strcmp(o->accel, "tcg") == 0)
+		snprintf(tsc, sizeof tsc, " tsc_early_khz=%lu tsc=reliable", tsc_khz());
+	add(a, "-append");
+	add(a, "%s%s%s%s", KERNEL_ARGUMENTS, tsc, o->append ? " " : "", o->append ? o->append : "");
 }
 
 char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd)
@@ -116,8 +198,7 @@ char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_
 	add(&a, "none");
 	add(&a, "-sandbox");
 	add(&a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-	add(&a, "-machine");
-	add(&a, "%s,accel=%s,memory-backend=mem,vmport=off", o->machine, o->accel);
+	add_machine(&a, o);
 	add(&a, "-cpu");
 	/* With ERMS and FSRM Linux copies by `rep movsb`, which TCG runs byte by byte: without, the guest's
 	 * end of a vsock stream is two to three times as fast. */
@@ -133,8 +214,7 @@ char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_
 	add(&a, "%s", o->kernel);
 	add(&a, "-initrd");
 	add(&a, "%s", o->initrd);
-	add(&a, "-append");
-	add(&a, "%s%s%s", KERNEL_ARGUMENTS, o->append ? " " : "", o->append ? o->append : "");
+	add_append(&a, o);
 	add(&a, "-chardev");
 	add(&a, "socket,id=qmp,fd=%d", qmp_fd);
 	add(&a, "-mon");

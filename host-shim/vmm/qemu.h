@@ -7,7 +7,10 @@
  * - 04.0 to 04.7: eight pcie-root-ports, id plug0 to plug7, chassis 2 to 9: empty, for hot-plug
  * - 08.0 to 0f.0: virtio-blk-pci, id disk0 to disk7, in the order given: vda, vdb and so on
  *
- * 1f and 00 are q35's own. The first serial port is the console. */
+ * 1f and 00 are q35's own. The first serial port is the console.
+ *
+ * microvm has no PCI and so no plugs: rng0, vsock0 and the disks keep their slots' order (qemu.c,
+ * add_virtio), and nothing can be added or taken while it runs. */
 #pragma once
 
 #include "options.h"

@@ -186,9 +186,14 @@ def test_read_ranges(b, top):
         r, got = b.get(read=dict(at=at(top + b"/f"), offset=offset, length=length))
         assert got == data[offset:][:length or None]
         assert r.file.size == 300000
+    for last in (1, 70000, 300000, 300001, 1 << 40):
+        assert b.get(read=dict(at=at(top + b"/f"), last=last))[1] == data[-last:]
     with pytest.raises(wire.WireError) as e:
         b.call(read=dict(at=at(top + b"/f"), offset=1 << 62))
     assert e.value.error.field == "offset"
+    with pytest.raises(wire.WireError) as e:
+        b.call(read=dict(at=at(top + b"/f"), offset=1, last=1))
+    assert e.value.error.field == "last"
 
 
 def test_files_without_a_size_are_read_to_their_end(b):

@@ -1,6 +1,7 @@
 """GetMetrics: the figures are the machine's, and move the right way."""
 
 import os
+import socket
 import time
 
 import pytest
@@ -54,6 +55,18 @@ def test_disks_are_whole_ones(agent, conn):
     for name, d in disks.items():
         stat = open(f"/sys/block/{name}/stat").read().split()
         assert d.reads <= int(stat[0]) and d.read_bytes <= int(stat[2]) * 512
+
+
+def test_tcp(agent, conn):
+    with socket.create_server(("127.0.0.1", 0)) as s, socket.create_connection(s.getsockname()):
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            refusing = nobody.getsockname()
+        before = metrics(agent).tcp
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(refusing)
+        after = metrics(agent).tcp
+    assert before.established >= 2 and after.failed > before.failed
 
 
 def test_networks(agent, conn):

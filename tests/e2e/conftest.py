@@ -18,14 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 TENOND = Path(os.environ.get("TENOND", ROOT / "build/bin/tenond"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "machines: the same on every kernel and machine (-m machines)")
+
+
 class Daemon:
     """A tenond of our own, with state and runtime folders that live as long as this object's folder."""
 
-    def __init__(self, folder, *args, auth=False):
+    def __init__(self, folder, *args, auth=False, ca=None):
         self.folder = Path(folder)
         self.state = self.folder / "state"
         self.args = args
         self.auth = auth
+        self.ca = ca  # who signed its certificate, if it shows one
         self.process = None
         self.url = None
         self.port = 0
@@ -37,20 +42,22 @@ class Daemon:
         self.process = subprocess.Popen(
             [str(TENOND), "--listen", f"127.0.0.1:{self.port}", "--state", str(self.state)]
             + ([] if self.auth else ["--no-auth"])
-            + list(self.args),
+            + [str(a) for a in self.args],
             stdout=subprocess.PIPE,
             stderr=self.log,
             stdin=subprocess.DEVNULL,
             env=env,
         )
         line = read_line(self.process.stdout.fileno(), deadline).decode()
-        assert "tenond ready on http://" in line, f"{line!r}\n{self.log_tail()}"
+        assert "tenond ready on http" in line, f"{line!r}\n{self.log_tail()}"
         self.url = line.split("ready on ", 1)[1].split()[0]
         self.port = int(self.url.rsplit(":", 1)[1])  # a restarted daemon is found where it was
         return self
 
     def client(self):
-        return Client(self.url)
+        c = Client(self.url)
+        c.http.verify = str(self.ca) if self.ca else True
+        return c
 
     def kill(self):
         """As the kernel's OOM killer would."""

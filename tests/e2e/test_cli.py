@@ -61,6 +61,36 @@ def test_exit_codes(tenon, box):
     assert tenon("--host", "http://127.0.0.1:1", "ps").returncode == 125
 
 
+def test_volumes(tenon, client):
+    assert tenon("volume", "create", "made").stdout == b"made\n"
+    # One that is not there is made, as docker does.
+    r = tenon("run", "--rm", "-v", "made:/a", "-v", "new:/b", "tenon/base", "sh", "-c", "echo kept >/a/file; ls -A /b")
+    assert (r.returncode, r.stdout) == (0, b"")
+    assert tenon("volume", "ls", "-q").stdout == b"made\nnew\n" and b" made " in tenon("volume", "ls").stdout
+    r = tenon("run", "--name", "reader", "--volume", "made:/a:ro", "tenon/base", "sh", "-c", "cat /a/file; touch /a/x")
+    assert r.returncode == 1 and r.stdout == b"kept\n" and b"Read-only" in r.stderr
+    r = tenon("volume", "rm", "new", "made")
+    assert r.returncode == 125 and r.stdout == b"new\n" and b"box reader" in r.stderr
+    tenon("rm", "-f", "reader")
+    assert tenon("volume", "rm", "made").stdout == b"made\n"
+    assert tenon("volume", "rm", "made").returncode == 125 and tenon("volume", "rm", "-f", "made").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "option, word",
+    [("/etc:/a", b"host"), ("./x:/a", b"host"), ("~/x:/a", b"host"), ("name", b"VOLUME:/PATH"), ("name:a", b"VOLUME:/PATH"), ("name:/a:z", b":ro")],
+)
+def test_volumes_that_are_refused(tenon, option, word):
+    r = tenon("run", "-v", option, "tenon/base", "true")
+    assert r.returncode == 125 and word in r.stderr and option.encode() in r.stderr
+
+
+def test_volume_usage(tenon):
+    for args in ([], ["bogus"], ["create", "a", "b"], ["ls", "x"], ["rm"], ["rm", "-f"]):
+        r = tenon("volume", *args)
+        assert r.returncode == 125 and b"usage: tenon volume" in r.stderr, args
+
+
 def start(daemon, *args):
     env = dict(os.environ, TENON_HOST=daemon.url)
     return subprocess.Popen([str(TENON), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)

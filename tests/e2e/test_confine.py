@@ -37,3 +37,54 @@ def test_security_presets(client, box):
     filtered = "grep Seccomp: /proc/self/status"
     assert run(client, box, filtered, seccomp="default")["stdout"].split()[1] == "2"
     assert run(client, box, filtered, security="standard", seccomp="unconfined")["stdout"].split()[1] == "0"
+
+
+def test_capabilities(client, box):
+    """As docker's --cap-add and --cap-drop: the preset's, less what is dropped, and what is added."""
+    caps = "grep CapBnd /proc/self/status"
+
+    def bounding(**more):
+        return int(run(client, box, caps, **more)["stdout"].split()[1], 16)
+
+    assert bounding(capabilities={"drop": ["ALL"]}) == 0
+    assert bounding(capabilities={"drop": ["ALL"], "add": ["CAP_NET_ADMIN", "chown"]}) == 1 << 12 | 1 << 0
+    assert bounding(security="maximum", capabilities={"add": ["KILL"]}) == 1 << 5
+    standard = bounding(security="standard")
+    assert bounding(security="standard", capabilities={"drop": ["NET_RAW"]}) == standard & ~(1 << 13)
+    r = client.post(f"/boxes/{box}/exec", json={"command": "true", "capabilities": {"add": ["FLY"]}})
+    assert (r.status_code, error_of(r)["field"]) == (400, "capabilities.add")
+
+
+def test_seccomp_rules_in_the_form_of_oci(client, box):
+    rules = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95},
+            # kill(2) with signal 10, and no other
+            {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]},
+        ],
+    }
+    body = run(client, box, "mkdir /tmp/x; kill -USR1 $$; kill -0 $$ && echo on", seccomp=rules)
+    assert "not supported" in body["stderr"] and "not permitted" in body["stderr"] and body["stdout"] == "on\n"
+    killed = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]}
+    assert run(client, box, "exec mkdir /tmp/x", seccomp=killed)["exit_code"] == -31
+
+
+def test_rules_that_are_refused(client, box):
+    def refused(**rules):
+        r = client.post(f"/boxes/{box}/exec", json={"command": "true", "seccomp": rules})
+        assert r.status_code == 400
+        e = error_of(r)
+        return e["code"], e["field"]
+
+    allow = "SCMP_ACT_ALLOW"
+    one = {"names": ["read"], "action": allow}
+    assert refused() == ("invalid_argument", "seccomp.defaultAction")
+    assert refused(defaultAction="SCMP_ACT_NOTIFY") == ("unsupported", "seccomp.defaultAction")
+    assert refused(defaultAction=allow, flags=["SECCOMP_FILTER_FLAG_TSYNC"]) == ("unsupported", "seccomp.flags")
+    assert refused(defaultAction=allow, architectures=["SCMP_ARCH_S390"]) == ("unsupported", "seccomp.architectures")
+    assert refused(defaultAction=allow, syscalls=[{**one, "names": []}]) == ("invalid_argument", "seccomp.syscalls.names")
+    assert refused(defaultAction=allow, syscalls=[{**one, "includes": {}}])[1] == "seccomp.syscalls.includes"
+    bad = {"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}
+    assert refused(defaultAction=allow, syscalls=[{**one, "args": [bad]}])[1] == "seccomp.syscalls.args.index"

@@ -249,7 +249,17 @@ def test_put_get_head_delete(client, box, folder):
     assert r.headers["Content-Range"] == f"bytes 250-261/{len(data)}"
     r = content(client, "GET", box, path, headers={"Range": "bytes=10230-"})
     assert r.status_code == 206 and r.content == data[10230:]
-    assert content(client, "GET", box, path, headers={"Range": "bytes=10240-"}).status_code == 416
+    r = content(client, "GET", box, path, headers={"Range": "bytes=-7"})
+    assert r.status_code == 206 and r.content == data[-7:]
+    assert r.headers["Content-Range"] == f"bytes 10233-10239/{len(data)}"
+    r = content(client, "GET", box, path, headers={"Range": "bytes=-99999"})
+    assert r.status_code == 206 and r.content == data
+    for several in ("bytes=0-1,5-9", "bytes=5-2", "bytes=-", "bytes=x", "lines=1-2"):
+        r = content(client, "GET", box, path, headers={"Range": several})
+        assert r.status_code == 200 and r.content == data, several
+    for beyond in ("bytes=10240-", "bytes=-0"):
+        r = content(client, "GET", box, path, headers={"Range": beyond})
+        assert r.status_code == 416 and r.headers["Content-Range"] == f"bytes */{len(data)}"
     assert content(client, "DELETE", box, path).status_code == 204
     assert content(client, "DELETE", box, path).status_code == 404
     assert content(client, "HEAD", box, path).status_code == 404

@@ -15,6 +15,17 @@ def test_metrics_of_a_running_box(client, box):
     assert m["filesystem"]["free_bytes"] > 0 and m["uptime_ms"] > 0
 
 
+def test_bytes_are_counted_once(client, box):
+    def counted():
+        m = client.get(f"/boxes/{box}/metrics").json()
+        assert m["network_tcp_connections"] >= 0 and m["network_tcp_errors"] >= 0
+        return m["bytes_sent_total"], m["bytes_received_total"]
+
+    sent, received = counted()
+    assert client.run(box, "sh", "-c", "cat; echo 12345 >&2", stdin="x" * 1000)[2]["exit_code"] == 0
+    assert counted() == (sent + 1000, received + 1006)
+
+
 def test_metrics_never_wake_a_box(client):
     b = client.create(image="tenon/base")["box_id"]
     try:

@@ -105,28 +105,6 @@ def test_health(client, daemon):
         assert client.http.get(url).json() == {"status": "ok"}
 
 
-# ---- what is not built ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "method, path",
-    [
-        ("POST", "/images/pull"),
-        ("GET", "/images"),
-        ("GET", "/images/sha256:0"),
-        ("POST", "/volumes"),
-        ("GET", "/volumes"),
-        ("GET", "/volumes/v"),
-        ("DELETE", "/volumes/v"),
-    ],
-)
-def test_what_is_not_built_says_so(client, method, path):
-    r = client.call(method, path, data=b"x" * 5000 if method == "POST" else None)
-    e = error_of(r)
-    assert (r.status_code, e["code"]) == (400, "unsupported") and method in e["message"]
-    assert client.call("HEAD", "/images/x").status_code == 400
-
-
 # ---- 2026-02 -------------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def test_me_says_what_a_key_may(guarded):
 def test_scopes_are_asked_for(guarded):
     reader = bearer(guarded.url, make_key(guarded.admin, "reader", "box:read")["value"])
     assert reader.get("/boxes").status_code == 200
-    for method, path in (("POST", "/boxes"), ("DELETE", "/boxes/x"), ("POST", "/boxes/x/exec"), ("GET", "/api-keys"), ("GET", "/prefixes")):
+    for method, path in (("POST", "/boxes"), ("DELETE", "/boxes/x"), ("POST", "/boxes/x/exec"), ("GET", "/volumes"), ("GET", "/api-keys"), ("GET", "/prefixes")):
         e = error_of(reader.call(method, path))
         assert e["code"] == "permission_denied", path
 
@@ -103,7 +103,7 @@ def test_a_key_passes_on_no_more_than_it_has(guarded):
         ({"name": "a", "permissions": []}, 400, "permissions"),
         ({"name": "a", "permissions": ["nonsense"]}, 400, "permissions"),
         ({"name": "a", "permissions": [1]}, 400, "permissions"),
-        ({"name": "a", "permissions": ["read:volumes"]}, 403, "permissions"),
+        ({"name": "a", "permissions": ["write:registries"]}, 403, "permissions"),
         ({"name": "a", "permissions": ["box:read"], "expires_at": "soon"}, 400, "expires_at"),
         ({"name": "a", "permissions": ["box:read"], "expires_at": "2001-01-01T00:00:00Z"}, 400, "expires_at"),
         ({"name": "a", "permissions": ["box:read"], "value": "mine"}, 400, "value"),

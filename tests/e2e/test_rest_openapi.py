@@ -33,12 +33,13 @@ def test_references_lead_somewhere(document):
 
 
 def test_methods_are_those_of_the_router(client, document):
-    for path, item in document["paths"].items():
-        r = client.call("PATCH", re.sub("{.*?}", "x", path))
-        allowed = set(r.headers["Allow"].lower().split(", "))
-        assert r.status_code == 405 and set(item) <= allowed, path
+    for path in document["paths"]:
+        asked = re.sub("{.*?}", "x", path)
+        r = client.call("PATCH", asked)
         # "/boxes/import" is also the box of that name.
-        assert path in ("/boxes/import", "/images/pull") or set(item) == allowed, path
+        meant = [t for t in document["paths"] if re.fullmatch(re.sub("{.*?}", "[^/]+", t), asked)]
+        known = {method for t in meant for method in document["paths"][t]}
+        assert r.status_code == 405 and set(r.headers["Allow"].lower().split(", ")) == known, path
 
 
 def fits(document, schema, value, where):

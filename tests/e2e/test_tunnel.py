@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import subprocess
 import threading
 from urllib.parse import urlsplit
 
@@ -113,6 +114,58 @@ def test_bad_heads(client, box, head):
     with socket.create_connection(tunnel(client, box, 7096), timeout=30) as s:
         s.sendall(head)
         assert receive_all(s).startswith(b"HTTP/1.1 400")
+
+
+def test_a_tunnel_can_be_revoked(client, box, serve):
+    port = serve("cat")
+    at = tunnel(client, box, port)
+    s, _, rest = connect(at, b"x")
+    while rest != b"x":
+        rest += s.recv(1)
+    assert client.delete(f"/boxes/{box}/network/tunnel?port={port}").status_code == 204
+    assert receive_all(s) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(at, timeout=30)
+    assert error_of(client.delete(f"/boxes/{box}/network/tunnel?port={port}"))["code"] == "not_found"
+    s, _, _ = connect(tunnel(client, box, port))  # and made anew
+    s.close()
+
+
+AS_NOBODY = '''
+import socket, sys, urllib.request
+if sys.argv[3]:
+    urllib.request.urlopen(urllib.request.Request(sys.argv[3], method="POST"), timeout=30).read()
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as s:
+    try:
+        s.sendall(b"hello")
+        s.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # turned away before
+    got = b""
+    try:
+        while piece := s.recv(4096):
+            got += piece
+    except ConnectionResetError:
+        pass
+print(got.split(b"\\r\\n")[0].decode())
+'''
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's process needs root to be started")
+def test_a_tunnel_is_for_those_who_asked_for_it(client, box, serve):
+    port = serve("cat")
+    at = tunnel(client, box, port)
+
+    def another_user(url=""):
+        command = ["/usr/bin/python3", "-c", AS_NOBODY, at[0], str(at[1]), url]
+        return subprocess.run(command, user=65534, capture_output=True, text=True, timeout=60, env={"no_proxy": "*"})
+
+    done = another_user()
+    assert done.stdout == "HTTP/1.1 403 Forbidden\n", done.stderr
+    done = another_user(f"{client.url}/boxes/{box}/network/tunnel?port={port}")
+    assert done.stdout == "hello\n", done.stderr
+    assert another_user().stdout == "hello\n"  # from now on
+    assert tunnel(client, box, port) == at
 
 
 def test_a_tunnel_goes_with_its_box(client):

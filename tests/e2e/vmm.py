@@ -11,12 +11,14 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 VMM = TOP / "build/bin/tenon-vmm"
-KERNEL = TOP / "build/kernel/vmlinux"
+KERNELS = {"debian": TOP / "build/kernel/vmlinux", "small": TOP / "build/kernel/small/vmlinux"}
+KERNEL = KERNELS["small"] if KERNELS["small"].exists() else KERNELS["debian"]  # as tenond chooses
+MACHINES = ["q35", "microvm"]
 BOOT_SECONDS = 60
 
 sys.path.insert(0, str(TOP / "tests/agent"))
 import wire  # noqa: E402
-from bulk import Bulk  # noqa: E402
+from bulk import Bulk, bulk_pb  # noqa: E402
 from proto import vmm_pb2  # noqa: E402
 from wire import pb  # noqa: E402
 
@@ -26,17 +28,18 @@ class Vmm:
 
     port = 5001  # what up() waits for: vsock_peer's echo, the last it listens on
 
-    def __init__(self, initrd, *args, append=None, memory=256):
+    def __init__(self, initrd, *args, append=None, memory=256, kernel=KERNEL, machine="q35"):
         self.dir = tempfile.TemporaryDirectory(prefix="vmm", dir="/tmp")
         self.run, self.state = Path(self.dir.name, "run"), Path(self.dir.name, "state")
         self.run.mkdir()
         self.state.mkdir()
         ready, told = os.pipe()
-        command = [VMM, "--run-dir", self.run, "--state-dir", self.state, "--kernel", KERNEL, "--initrd", initrd,
-                   "--cpus", "1", "--memory", str(memory), "--accel", "tcg", "--cid", "1234",
+        command = [VMM, "--run-dir", self.run, "--state-dir", self.state, "--kernel", kernel, "--initrd", initrd,
+                   "--machine", machine, "--cpus", "1", "--memory", str(memory), "--accel", "tcg", "--cid", "1234",
                    "--ready-fd", str(told), *args]
         if append:
             command += ["--append", append]
+        self.began = time.monotonic()
         self.process = subprocess.Popen(command, pass_fds=[told], stdin=subprocess.DEVNULL)
         os.close(told)
         with open(ready, "rb") as f:
@@ -62,7 +65,7 @@ class Vmm:
             except ConnectionError:
                 assert time.monotonic() < deadline, self.console()
                 assert self.process.poll() is None, self.exit_record()
-                time.sleep(0.05)
+                time.sleep(0.005)
 
     def dial(self, port, timeout=30):
         s = socket.socket(socket.AF_UNIX)
@@ -145,11 +148,19 @@ class AgentVm(Vmm):
         return Bulk(self.dial(self.port), self.conn.epoch, **kw)
 
     def configured(self, **kw):
-        """Booted and configured, with a main connection."""
+        """Booted and configured, with a main connection; hello_s and ready_s are seconds from tenon-vmm's start."""
         assert self.ready == "ready"
         self.up().connect()
+        self.conn.wait(lambda: self.conn.hello is not None)
+        self.hello_s = time.monotonic() - self.began
         self.configure(**kw)
+        self.ready_s = time.monotonic() - self.began
         return self
+
+    def available(self):
+        """Bytes of memory that the box has left."""
+        with self.bulk() as b:
+            return b.call(metrics=bulk_pb.GetMetrics()).metrics.memory.available
 
     def configure(self, **kw):
         overlay = pb.OverlayRoot(lower=pb.Device(name=b"vda", fstype=b"squashfs"),
@@ -157,3 +168,14 @@ class AgentVm(Vmm):
         kw.setdefault("realtime_ns", time.time_ns())
         kw.setdefault("hostname", b"box")
         self.conn.configure(root=pb.Root(overlay=overlay), env=[], seed=os.urandom(64), **kw)
+
+
+def measure_boot(folder, kernel, machine, memory=256):
+    """One boot of a combination from KERNELS and MACHINES: seconds to HELLO and to the end of Configure, and the bytes of
+    memory that are left then. For `make bench`."""
+    v = AgentVm(make_upper(folder), kernel=KERNELS[kernel], machine=machine, memory=memory)
+    try:
+        v.configured()
+        return {"hello_s": v.hello_s, "ready_s": v.ready_s, "available": v.available()}
+    finally:
+        v.close()

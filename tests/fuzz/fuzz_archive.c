@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	lseek(fd, 0, SEEK_SET);
 	struct unpack u = {.folder = dir, .cancelled = &cancelled};
 	unpack_read(&u, fd);
-	manifest_finish(&u.manifest);
+	archive_manifest_finish(&u.manifest);
 	unlinkat(dir, UNPACK_DISK, 0);
 	unlinkat(dir, ARCHIVE_IMAGE, 0);
 	close(fd);

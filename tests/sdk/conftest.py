@@ -28,7 +28,7 @@ def account(make_daemon):
     d = make_daemon(auth=True)
     admin = e2e.Client(d.url, {"Authorization": "Bearer " + (d.state / "admin.key").read_text().strip()})
     assert admin.post("/prefixes", json={"prefix": "sdk/team"}).status_code == 204
-    key = {"name": "sdk", "permissions": ["write:boxes", "delete:boxes"]}
+    key = {"name": "sdk", "permissions": ["write:boxes", "delete:boxes", "write:volumes", "delete:volumes"]}
     value = admin.post("/sdk/team/api-keys", json=key).json()["value"]
     yield d.url, value, "sdk/team"
     for b in admin.get("/sdk/team/boxes").json()["boxes"]:

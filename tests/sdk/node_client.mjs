@@ -36,6 +36,32 @@ async function failure(promise) {
   }
 }
 
+// A volume outlives the box that wrote to it; a box without work stops, and comes back with it.
+async function volumes() {
+  const v = await runtime.volumes.create("node-data");
+  const unnamed = await runtime.volumes.create();
+  const seen = { id: v.id, name: v.name, createdAt: v.createdAt, unnamed: unnamed.name === unnamed.id };
+  seen.listed = (await runtime.volumes.list()).map((i) => i.name).includes("node-data");
+  seen.got = (await runtime.volumes.get(v.id)).id;
+  await runtime.volumes.remove(unnamed.id);
+  seen.missing = await failure(runtime.volumes.remove(unnamed.id));
+  await runtime.volumes.remove(unnamed.id, true);
+  const mounted = { ...options, volumes: [{ managedVolume: "node-data", guestPath: "/data" }] };
+  const writer = await runtime.create(mounted, null);
+  await run(writer, "sh", ["-c", "echo kept > /data/file"]);
+  seen.used = await failure(runtime.volumes.remove(v.id));
+  await runtime.remove(writer.id, true);
+  const reader = await runtime.create({ ...mounted, autoStop: 1 }, null);
+  seen.file = (await run(reader, "cat", ["/data/file"])).stdout;
+  for (let i = 0; i < 200 && (seen.idle = (await reader.info()).state.status) !== "stopped"; i++)
+    await new Promise((done) => setTimeout(done, 100));
+  seen.again = (await run(reader, "cat", ["/data/file"])).stdout;
+  await runtime.remove(reader.id, true);
+  seen.nowhere = await failure(runtime.create({ ...options, volumes: [{ managedVolume: "nowhere", guestPath: "/a" }] }, null));
+  await runtime.volumes.remove(v.id);
+  return seen;
+}
+
 const name = `node-${process.pid}`;
 const options = { image: "tenon/base", cpus: 1, memoryMib: 192, env: [{ key: "GREETING", value: "hello" }] };
 const box = await runtime.create(options, name);
@@ -47,7 +73,7 @@ got.boxInfo = await box.info();
 got.listed = (await runtime.listInfo()).map((i) => i.id);
 got.nobody = await runtime.get("nobody");
 got.taken = await failure(runtime.create(options, name));
-got.badImage = await failure(runtime.create({ image: "no/such:image" }, null));
+got.badImage = await failure(runtime.create({ image: "127.0.0.1:1/no/such:image" }, null));
 got.secrets = await failure(runtime.create({ ...options, secrets: [{ name: "a", value: "b", hosts: [] }] }, null));
 
 await box.start();
@@ -86,7 +112,7 @@ await box.snapshot.restore("a/b c");
 got.restored = await run(box, "cat", ["/root/value"]);
 await box.snapshot.remove("a/b c");
 got.snapshotsAfter = (await box.snapshot.list()).length;
-if (runtime.volumes) got.volumes = await failure(Promise.resolve().then(() => runtime.volumes.list()));
+if (runtime.volumes) got.volumes = await volumes();
 
 got.removeRunning = await failure(runtime.remove(box.id, false));
 await box.stop();

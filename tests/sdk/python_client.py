@@ -36,10 +36,41 @@ async def failure(awaitable):
         return str(e)
 
 
-def options():
+def options(**more):
     # 0.9 removes a box when it stops unless it is told not to.
-    more = {"auto_remove": False} if boxlite.__version__.startswith("0.9") else {}
+    if boxlite.__version__.startswith("0.9"):
+        more["auto_remove"] = False
     return boxlite.BoxOptions(image="tenon/base", cpus=1, memory_mib=192, env=[("GREETING", "hello")], **more)
+
+
+async def volumes(runtime):
+    """As in node_client.mjs."""
+    v = await runtime.volumes.create("python-data")
+    unnamed = await runtime.volumes.create()
+    seen = {"id": v.id, "name": v.name, "createdAt": str(v.created_at), "unnamed": unnamed.name == unnamed.id}
+    seen["listed"] = "python-data" in [i.name for i in await runtime.volumes.list()]
+    seen["got"] = (await runtime.volumes.get(v.id)).id
+    await runtime.volumes.remove(unnamed.id)
+    seen["missing"] = await failure(runtime.volumes.remove(unnamed.id))
+    await runtime.volumes.remove(unnamed.id, True)
+    mounted = [{"managed_volume": "python-data", "guest_path": "/data"}]
+    writer = await runtime.create(options(volumes=mounted))
+    await run(writer, "sh", ["-c", "echo kept > /data/file"])
+    seen["used"] = await failure(runtime.volumes.remove(v.id))
+    await runtime.remove(writer.id, True)
+    reader = await runtime.create(options(volumes=mounted, auto_stop=1))
+    seen["file"] = (await run(reader, "cat", ["/data/file"]))["stdout"]
+    for _ in range(200):
+        seen["idle"] = (await runtime.get_info(reader.id)).state.status
+        if seen["idle"] == "stopped":
+            break
+        await asyncio.sleep(0.1)
+    seen["again"] = (await run(reader, "cat", ["/data/file"]))["stdout"]
+    await runtime.remove(reader.id, True)
+    nowhere = [{"managed_volume": "nowhere", "guest_path": "/a"}]
+    seen["nowhere"] = await failure(runtime.create(options(volumes=nowhere)))
+    await runtime.volumes.remove(v.id)
+    return seen
 
 
 async def main(archives, url, key, prefix):
@@ -54,7 +85,7 @@ async def main(archives, url, key, prefix):
     got["listed"] = [i.id for i in await runtime.list_info()]
     got["nobody"] = await runtime.get("nobody")
     got["taken"] = await failure(runtime.create(options(), name))
-    got["badImage"] = await failure(runtime.create(boxlite.BoxOptions(image="no/such:image")))
+    got["badImage"] = await failure(runtime.create(boxlite.BoxOptions(image="127.0.0.1:1/no/such:image")))
 
     await box.start()
     got["running"] = (await runtime.get_info(name)).state.status
@@ -67,6 +98,8 @@ async def main(archives, url, key, prefix):
     got["boxMetrics"] = (await box.metrics()).commands_executed_total
     got["metrics"] = (await runtime.metrics()).boxes_created_total
 
+    if hasattr(boxlite, "VolumeHandle"):
+        got["volumes"] = await volumes(runtime)
     await run(box, "sh", ["-c", "echo first >/root/value"])
     handle = box.snapshot
     made = await handle.create(name="a/b c")

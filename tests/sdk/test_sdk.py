@@ -41,6 +41,13 @@ def check(got):
     assert "key is not valid" in got["stranger"]
 
 
+def check_volumes(got):
+    assert got["name"].endswith("-data") and got["got"] == got["id"] and got["createdAt"]
+    assert got["unnamed"] and got["listed"]
+    assert "no volume" in got["missing"] and "mounted by box" in got["used"] and "nowhere" in got["nowhere"]
+    assert got["file"] == got["again"] == "kept\n" and got["idle"] == "stopped"
+
+
 @pytest.mark.parametrize("version", ["0.9.7", "0.10.0"])
 def test_node(sdks, account, version, tmp_path):
     got = report(["node", str(HERE / "node_client.mjs"), str(sdks / f"node-{version}"), str(tmp_path), *account])
@@ -55,7 +62,8 @@ def test_node(sdks, account, version, tmp_path):
     assert got["boxMetrics"]["commandsExecutedTotal"] >= 8 and got["boxMetrics"]["execErrorsTotal"] == 1
     assert got["boxMetrics"]["guestBootDurationMs"] > 0
     assert got["metrics"]["boxesCreatedTotal"] >= 1 and got["metrics"]["numRunningBoxes"] == 1
-    assert got.get("volumes", "a reason") is not None
+    if version == "0.10.0":
+        check_volumes(got["volumes"])
 
 
 @pytest.mark.parametrize("version", ["0.9.7", "0.10.8"])
@@ -65,3 +73,5 @@ def test_python(sdks, account, version, tmp_path):
     assert got["info"] == got["created"]["id"]
     assert got["running"] == "running" and got["stopped"] == "stopped"
     assert got["boxMetrics"] >= 5 and got["metrics"] >= 1
+    if version == "0.10.8":
+        check_volumes(got["volumes"])

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "host-shim/daemon/boxes/snapshots.h"
+#include "host-shim/daemon/images/images.h"
 
 #define ARCHIVES_AT_ONCE 4 /* both ways together; more are FAIL_EXHAUSTED */
 
@@ -19,6 +20,7 @@ struct archives;
 struct archives_config {
 	uv_loop_t *loop;
 	struct boxes *boxes;
+	struct images *images;
 	const char *state_dir; /* copied */
 };
 /* Removes what a crash left. */

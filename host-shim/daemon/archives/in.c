@@ -10,6 +10,7 @@
 #include "digest.h"
 #include "host-shim/daemon/boxes/lower.h"
 #include "host-shim/daemon/disks/img.h"
+#include "host-shim/daemon/images/digest.h"
 #include "internal.h"
 #include "proto/cleanup.h"
 #include "unpack.h"
@@ -22,6 +23,7 @@ struct archive_in {
 	char folder[ARCHIVE_PATH_MAX], base[BOX_PATH_MAX];
 	struct unpack unpack;
 	bool built_in; /* the image is the one that this host has anyway */
+	bool pulled;   /* or the one that it has under the digest that the archive names */
 	struct job *job;
 	struct img *img;
 	struct layer *layer;
@@ -38,7 +40,7 @@ static void free_in(struct archive_in *i)
 	archives_remove_folder(i->folder);
 	job_destroy(i->job);
 	close_fd(&i->unpack.folder);
-	manifest_finish(&i->unpack.manifest);
+	archive_manifest_finish(&i->unpack.manifest);
 	free(i->prefix);
 	free(i->name);
 	free(i);
@@ -87,8 +89,15 @@ static void on_added(void *arg, struct box *b, const struct failure *f)
 static int keep_image(struct archive_in *i, struct err *e)
 {
 	char from[ARCHIVE_PATH_MAX + 32];
+	struct image_info here;
+	const char *digest = i->unpack.manifest.image_digest;
 	if (i->built_in)
 		return 0;
+	/* The name alone would be a claim; and it must be this tenant's, since only then it stays. */
+	if (i->pulled && images_find(i->as->config.images, i->prefix, digest, &here, NULL) == 0) {
+		i->unpack.manifest.settings.image_digest = strdup(digest);
+		return i->unpack.manifest.settings.image_digest ? 0 : err_sys(e, "archive", ENOMEM, "image");
+	}
 	snprintf(from, sizeof from, "%s/" ARCHIVE_IMAGE, i->folder);
 	return lower_keep(i->as->config.boxes, from, i->unpack.manifest.image.sha256,
 			  &i->unpack.manifest.settings.image_digest, e);
@@ -167,9 +176,16 @@ static bool is_digest_of(const char *sha256, const char *path)
 static void work(void *arg, int fd, const atomic_bool *cancelled)
 {
 	struct archive_in *i = arg;
+	char path[ARCHIVE_PATH_MAX + 128];
+	const struct archive_manifest *m = &i->unpack.manifest;
 	i->unpack.cancelled = cancelled;
-	if (unpack_read(&i->unpack, fd))
-		i->built_in = is_digest_of(i->unpack.manifest.image.sha256, i->base);
+	if (!unpack_read(&i->unpack, fd))
+		return;
+	i->built_in = !m->image_digest && is_digest_of(m->image.sha256, i->base);
+	if (!m->image_digest || !digest_is_valid(m->image_digest))
+		return;
+	snprintf(path, sizeof path, "%s/../images/%s.squashfs", i->as->folder, digest_hex(m->image_digest));
+	i->pulled = is_digest_of(m->image.sha256, path);
 }
 
 static void on_ready(void *arg)

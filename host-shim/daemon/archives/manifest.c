@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host-shim/daemon/boxes/lower.h"
 #include "host-shim/daemon/boxes/strings.h"
 #include "host-shim/daemon/rest/limits.h"
 
@@ -24,12 +25,12 @@ static json_t *env_json(const char *const *env)
 	return list;
 }
 
-json_t *manifest_of(const struct box_info *i)
+json_t *archive_manifest_of(const struct box_info *i)
 {
 	char *text = settings_to_json(i->settings);
 	json_t *settings = text ? json_loads(text, 0, NULL) : NULL;
 	json_t *labels = i->labels_json ? json_loads(i->labels_json, 0, NULL) : json_object();
-	const char *digest = i->settings->image_digest;
+	const char *digest = lower_is_imported(i->settings->image_digest) ? NULL : i->settings->image_digest;
 	free(text);
 	/* Of this host: other hosts have other volumes. */
 	json_object_del(settings, "volumes");
@@ -49,7 +50,7 @@ static json_t *member_json(const struct member *m)
 	return json_pack("{s:I, s:s}", "size", (json_int_t)m->size, "sha256", m->sha256);
 }
 
-char *manifest_text(json_t *manifest, const struct member *disk, const struct member *image)
+char *archive_manifest_text(json_t *manifest, const struct member *disk, const struct member *image)
 {
 	json_t *members =
 		json_pack("{s:o, s:o}", ARCHIVE_DISK, member_json(disk), ARCHIVE_IMAGE, member_json(image));
@@ -98,7 +99,7 @@ static char **read_env(struct fields *f)
 	return copy;
 }
 
-static void read_settings(struct manifest *m, struct fields *f)
+static void read_settings(struct archive_manifest *m, struct fields *f)
 {
 	json_t *o = fields_object(f, "settings");
 	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
@@ -121,7 +122,7 @@ static void read_settings(struct manifest *m, struct fields *f)
 	s->image_digest = s->preset = NULL;
 }
 
-static void read_box(struct manifest *m, struct fields *f)
+static void read_box(struct archive_manifest *m, struct fields *f)
 {
 	struct box_spec *s = &m->spec;
 	s->name = fields_string(f, "name", 1, NAME_MAX_LENGTH);
@@ -152,7 +153,7 @@ static void read_box(struct manifest *m, struct fields *f)
 	s->settings = &m->settings;
 }
 
-static void read_image(struct manifest *m, struct fields *f)
+static void read_image(struct archive_manifest *m, struct fields *f)
 {
 	m->spec.image = fields_string(f, "reference", 1, 512);
 	if (!m->spec.image)
@@ -161,8 +162,8 @@ static void read_image(struct manifest *m, struct fields *f)
 	m->image_digest = digest ? strdup(digest) : NULL;
 }
 
-static void read_part(struct manifest *m, const char *name, const char *prefix,
-		      void (*read)(struct manifest *m, struct fields *f))
+static void read_part(struct archive_manifest *m, const char *name, const char *prefix,
+		      void (*read)(struct archive_manifest *m, struct fields *f))
 {
 	struct fields f;
 	json_t *o = fields_object(&m->fields, name);
@@ -175,7 +176,7 @@ static void read_part(struct manifest *m, const char *name, const char *prefix,
 	fields_close(&m->fields, &f);
 }
 
-static void read_members(struct manifest *m, struct fields *f)
+static void read_members(struct archive_manifest *m, struct fields *f)
 {
 	/* Heads of pieces are small beside them; a disk of nothing but one-byte pieces is nobody's. */
 	uint64_t disk = (uint64_t)m->spec.disk_size_gb << 30;
@@ -195,9 +196,9 @@ static void fault(struct failure *f, enum failure_kind kind, const char *fmt, ..
 	va_end(ap);
 }
 
-bool manifest_read(struct manifest *m, const void *text, size_t len, struct failure *f)
+bool archive_manifest_read(struct archive_manifest *m, const void *text, size_t len, struct failure *f)
 {
-	*m = (struct manifest){0};
+	*m = (struct archive_manifest){0};
 	fields_parse(&m->fields, text, len);
 	const char *format = json_string_value(json_object_get(m->fields.object, "format"));
 	const json_t *version = json_object_get(m->fields.object, "version");
@@ -228,7 +229,7 @@ bool manifest_read(struct manifest *m, const void *text, size_t len, struct fail
 	return false;
 }
 
-void manifest_finish(struct manifest *m)
+void archive_manifest_finish(struct archive_manifest *m)
 {
 	strings_free(m->env);
 	free(m->labels);

@@ -16,11 +16,11 @@ struct member {
 };
 
 /* Of a box, without the members, to be released. NULL without memory, or if something of it is not UTF-8. */
-json_t *manifest_of(const struct box_info *i);
+json_t *archive_manifest_of(const struct box_info *i);
 /* Its text with the members, malloced. */
-char *manifest_text(json_t *manifest, const struct member *disk, const struct member *image);
+char *archive_manifest_text(json_t *manifest, const struct member *disk, const struct member *image);
 
-struct manifest {
+struct archive_manifest {
 	struct box_spec spec; /* borrows from the rest; prefix is the reader's to set */
 	struct box_settings settings;
 	char **env;
@@ -30,5 +30,5 @@ struct manifest {
 	struct fields fields;
 };
 /* FAIL_INVALID or FAIL_UNSUPPORTED in f; *m is to be finished in any case. */
-bool manifest_read(struct manifest *m, const void *text, size_t len, struct failure *f);
-void manifest_finish(struct manifest *m);
+bool archive_manifest_read(struct archive_manifest *m, const void *text, size_t len, struct failure *f);
+void archive_manifest_finish(struct archive_manifest *m);

@@ -171,7 +171,7 @@ static void begin(struct archive_out *o, struct box *b)
 	}
 	box_get_info(b, &i);
 	box_lower_path(b, image);
-	o->pack.manifest = manifest_of(&i);
+	o->pack.manifest = archive_manifest_of(&i);
 	o->pack.image = open(image, O_RDONLY | O_CLOEXEC);
 	if (!o->pack.manifest || o->pack.image < 0) {
 		err_sys(&e, "archive", o->pack.manifest ? errno : ENOMEM, "%s", image);

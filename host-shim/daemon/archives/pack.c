@@ -161,7 +161,7 @@ int pack_write(const struct pack *p, int fd, struct err *e)
 	int r = measure_member(&t, pass_disk, (uint64_t)disk_st.st_size, &disk, e);
 	if (r == 0)
 		r = measure_member(&t, pass_image, (uint64_t)image_st.st_size, &image, e);
-	_cleanup_free_ char *text = r == 0 ? manifest_text(p->manifest, &disk, &image) : NULL;
+	_cleanup_free_ char *text = r == 0 ? archive_manifest_text(p->manifest, &disk, &image) : NULL;
 	struct archive *a = text ? archive_write_new() : NULL;
 	if (!a)
 		return r < 0 ? r : err_sys(e, "archive", ENOMEM, "manifest.json");

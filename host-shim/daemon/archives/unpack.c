@@ -184,7 +184,7 @@ static bool read_manifest(struct unpack *u, struct archive *a)
 	if (archive_read_data(a, text, size) != (la_ssize_t)size)
 		return tar_failed(u, a);
 	struct failure f;
-	return manifest_read(&u->manifest, text, size, &f) || refuse(u, f.kind, "%s", f.message);
+	return archive_manifest_read(&u->manifest, text, size, &f) || refuse(u, f.kind, "%s", f.message);
 }
 
 /* Better now than when the disk of the host is full, which others have to live with. */

@@ -20,7 +20,8 @@
 #define LEAD "tenon_"
 #define LEAD_LEN (sizeof LEAD) /* with the letter of the kind */
 #define SECRET_LEN 64          /* hex digits: 256 bits */
-#define USED_EVERY_MS 60000    /* how stale used_ms in the database may be */
+#define BUCKETS 1024
+#define USED_EVERY_MS 60000 /* how stale used_ms in the database may be */
 
 static const char letters[] = {[CREDENTIAL_KEY] = 'k', [CREDENTIAL_CLIENT] = 'c', [CREDENTIAL_TOKEN] = 't'};
 static const char *const kinds[] = {
@@ -28,7 +29,8 @@ static const char *const kinds[] = {
 
 struct entry {
 	TAILQ_ENTRY(entry) link;
-	struct credential c; /* strings owned */
+	LIST_ENTRY(entry) same; /* of its bucket */
+	struct credential c;    /* strings owned */
 	uint8_t hash[SHA256_DIGEST_SIZE];
 	char parent[CREDENTIAL_ID_LEN + 1]; /* of a token */
 	bool listed;                        /* committed; not removed */
@@ -39,6 +41,8 @@ struct entry {
 struct credentials {
 	struct store *store;
 	TAILQ_HEAD(, entry) list; /* oldest first */
+	/* Every request with a key looks for its id; there may be thousands. */
+	LIST_HEAD(bucket, entry) by_id[BUCKETS];
 };
 
 static int64_t now_ms(void)
@@ -65,6 +69,14 @@ static void entry_free(struct entry *n)
 	free(n);
 }
 
+static struct bucket *bucket_of(const struct credentials *cs, const char *id, size_t len)
+{
+	uint32_t hash = 2166136261u; /* FNV-1a; ids are random, and nobody else chooses what is in a bucket */
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (uint8_t)id[i]) * 16777619u;
+	return (struct bucket *)&cs->by_id[hash % BUCKETS];
+}
+
 /* c's strings are copied. NULL without memory. */
 static struct entry *entry_create(struct credentials *cs, const struct credential *c)
 {
@@ -82,12 +94,14 @@ static struct entry *entry_create(struct credentials *cs, const struct credentia
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&cs->list, n, link);
+	LIST_INSERT_HEAD(bucket_of(cs, n->c.id, strlen(n->c.id)), n, same);
 	return n;
 }
 
 static void entry_drop(struct credentials *cs, struct entry *n)
 {
 	TAILQ_REMOVE(&cs->list, n, link);
+	LIST_REMOVE(n, same);
 	entry_free(n);
 }
 
@@ -242,7 +256,7 @@ static struct entry *find_id(const struct credentials *cs, enum credential_kind 
 	struct entry *n;
 	if (len != CREDENTIAL_ID_LEN)
 		return NULL;
-	TAILQ_FOREACH (n, &cs->list, link)
+	LIST_FOREACH (n, bucket_of(cs, id, len), same)
 		if (n->listed && n->c.kind == kind && memcmp(n->c.id, id, len) == 0)
 			return n;
 	return NULL;

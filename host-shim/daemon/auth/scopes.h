@@ -17,7 +17,10 @@ enum scope {
 	SCOPE_IMAGE_READ = 1 << 8,
 	SCOPE_IMAGE_WRITE = 1 << 9,
 	SCOPE_RUNTIME = 1 << 10,
-	SCOPE_ADMIN = 1 << 11, /* of this tenond: registers prefixes. No word gives it. */
+	SCOPE_VOLUME_READ = 1 << 11,
+	SCOPE_VOLUME_WRITE = 1 << 12,
+	SCOPE_VOLUME_DELETE = 1 << 13,
+	SCOPE_ADMIN = 1 << 14, /* of this tenond: registers prefixes. No word gives it. */
 };
 #define SCOPE_ALL (SCOPE_ADMIN * 2 - 1)
 

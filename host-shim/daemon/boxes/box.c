@@ -18,11 +18,13 @@
 
 #include "console.h"
 #include "exit_file.h"
+#include "host-shim/daemon/images/digest.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
 #include "proto/frame.h"
 
 #define GRACE_DEFAULT_MS 5000
+#define GRACE_SHORT_MS 1000
 #define UNMOUNT_MS 10000 /* what the agent needs beyond the grace: KILL, unmount, sync */
 #define ADOPT_HELLO_MS 10000
 /* tenon-vmm adds the console and panic=-1. Warnings are kept, since a panic's last words are of that level.
@@ -175,7 +177,19 @@ static void on_running(struct box *b)
 	if (b->told.status != BOX_RUNNING || status_of(b) != BOX_RUNNING)
 		return;
 	settle(b);
+	box_touch(b);
 	box_tell(b, WISH_RUNNING, NULL);
+	boxes_attend(b->boxes);
+}
+
+/* Somebody wants a box to run that does not. */
+static void start_anew(struct box *b)
+{
+	struct failure f;
+	if (!state_has_vm(status_of(b)) && !box_volumes_free(b, &f))
+		box_tell(b, WISH_RUNNING, &f);
+	else
+		advance(b, EVENT_START);
 }
 
 static void on_over(struct box *b)
@@ -197,8 +211,9 @@ static void on_over(struct box *b)
 		box_tell(b, WISH_RUNNING, &f);
 	} else if (has_waiter(b, WISH_RUNNING)) {
 		/* They came while it was stopping. */
-		advance(b, EVENT_START);
+		start_anew(b);
 	}
+	boxes_attend(b->boxes);
 }
 
 static void enter(struct box *b, enum box_status status)
@@ -318,6 +333,14 @@ static void begin_start(struct box *b)
 	}
 }
 
+static void on_shutdown_answered(void *arg, const struct failure *f)
+{
+	struct box *b = arg;
+	/* An agent that cannot be asked will not power off; one that was asked has until the deadline. */
+	if (f && b->vmm)
+		vmm_stop(b->vmm);
+}
+
 static void on_doorbell(void *arg)
 {
 	struct box *b = arg;
@@ -367,6 +390,10 @@ static void on_session_up(void *arg, const Tenon__Hello *hello)
 	struct box *b = arg;
 	if (status_of(b) == BOX_RUNNING)
 		on_adopted_hello(b, hello);
+	if (status_of(b) == BOX_RUNNING && b->session)
+		box_bulks_begin(b);
+	if (b->resumes_stop)
+		session_shutdown(b->session, GRACE_SHORT_MS, on_shutdown_answered, b);
 	if (status_of(b) != BOX_STARTING || b->why[0] || b->configuring)
 		return;
 	if (hello->configured)
@@ -426,12 +453,18 @@ static void continue_start(struct box *b)
 {
 	const struct boxes_config *c = &b->boxes->config;
 	char lower[BOX_PATH_MAX], upper[LAYERS_PATH_MAX];
+	struct vmm_disk disks[BOX_VOLUMES_MAX];
 	struct err e = {0};
 	b->awaits_accel = !b->boxes->accel_result;
 	if (b->awaits_accel)
 		return; /* box_accel_known comes back here */
 	box_lower_path(b, lower);
 	layer_path(b->layer, upper);
+	if (access(lower, R_OK) < 0) {
+		const char *digest = b->row.settings.image_digest;
+		give_up(b, "its image %s is not here: %s", digest ? digest : BOX_IMAGE, strerror(errno));
+		return;
+	}
 	struct vmm_config v = {
 		.loop = c->loop,
 		.vmm_path = c->vmm_path,
@@ -446,11 +479,14 @@ static void continue_start(struct box *b)
 		.memory_mib = b->row.memory_mib,
 		.lower = lower,
 		.upper = upper,
+		.disks = disks,
+		.n_disks = b->row.settings.n_volumes,
 		.arg = b,
 		.ready = on_vmm_ready,
 		.ended = on_vmm_ended,
 	};
-	if (doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 ||
+	if (box_volumes_disks(b, disks, &e) < 0 ||
+	    doorbell_create(&b->doorbell, c->loop, b->run_dir, on_doorbell, b, &e) < 0 ||
 	    vmm_spawn(&b->vmm, &v, &e) < 0) {
 		give_up(b, "%s", e.msg);
 		return;
@@ -475,8 +511,13 @@ static void end_executions(struct box *b, const char *reason)
 	 * was. */
 	if (!b->session && b->settled && open_session(b, &e) < 0)
 		fprintf(stderr, "tenond: box %s: %s\n", b->row.id, e.msg);
-	if (b->session)
+	if (b->session) {
+		struct session_traffic t = session_traffic(b->session);
+		b->traffic.sent += t.sent;
+		b->traffic.received += t.received;
 		session_destroy(steal_ptr(&b->session), reason);
+	}
+	box_bulks_fail(b);
 }
 
 /* No process of the VM is left, or none was made. */
@@ -484,7 +525,7 @@ static void nothing_left(struct box *b)
 {
 	char reason[160];
 	uv_timer_stop(&b->timer);
-	b->awaits_accel = b->awaits_disk = false;
+	b->awaits_accel = b->awaits_disk = b->resumes_stop = false;
 	enum box_event event = box_judge(b, reason, sizeof reason);
 	b->unclean = event == EVENT_FAILED;
 	doorbell_destroy(steal_ptr(&b->doorbell));
@@ -498,14 +539,6 @@ static void on_stop_deadline(uv_timer_t *t)
 {
 	struct box *b = t->data;
 	if (b->vmm)
-		vmm_stop(b->vmm);
-}
-
-static void on_shutdown_answered(void *arg, const struct failure *f)
-{
-	struct box *b = arg;
-	/* An agent that cannot be asked will not power off; one that was asked has until the deadline. */
-	if (f && b->vmm)
 		vmm_stop(b->vmm);
 }
 
@@ -541,6 +574,20 @@ static void on_adopt_deadline(uv_timer_t *t)
 	settle(t->data);
 }
 
+/* What the guest has not written yet belongs to a volume: it is asked again, as its agent may not have heard.
+ */
+static void resume_stop(struct box *b)
+{
+	struct err e = {0};
+	if (open_session(b, &e) < 0) {
+		vmm_stop(b->vmm);
+		return;
+	}
+	b->resumes_stop = true;
+	uv_timer_start(&b->timer, on_stop_deadline, GRACE_SHORT_MS + UNMOUNT_MS, 0);
+	settle(b);
+}
+
 void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 {
 	struct vmm_config c = {
@@ -548,6 +595,7 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 	struct err e = {0};
 	b->settled = settled;
 	b->settled_arg = arg;
+	bool orderly = status_of(b) == BOX_STOPPING && box_volumes_writable(b);
 	int r = vmm_adopt(&b->vmm, &c, &b->row.life.vmm, &e);
 	if (status_of(b) == BOX_STARTING)
 		/* Whoever asked for it is gone with the old tenond. A half-made box is not worth a guess: it
@@ -555,6 +603,8 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 		advance(b, EVENT_STOP);
 	if (r < 0) {
 		nothing_left(b);
+	} else if (orderly) {
+		resume_stop(b);
 	} else if (status_of(b) == BOX_STOPPING) {
 		vmm_stop(b->vmm);
 	} else if (open_session(b, &e) < 0) {
@@ -576,10 +626,20 @@ void box_start(struct box *b, box_done_fn done, void *arg)
 	if (!add_waiter(b, WISH_RUNNING, done, arg))
 		return;
 	bool ending = !state_has_vm(status_of(b)) && state_has_vm(b->told.status);
+	box_touch(b);
 	if (status_of(b) == BOX_RUNNING && b->told.status == BOX_RUNNING)
 		box_tell(b, WISH_RUNNING, NULL);
 	else if (!ending)
-		advance(b, EVENT_START);
+		start_anew(b);
+}
+
+bool box_may_resume(const struct box *b, struct failure *f)
+{
+	enum box_status now = status_of(b);
+	if (b->row.auto_resume || (now != BOX_STOPPING && now != BOX_STOPPED))
+		return true;
+	box_failure(f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	return false;
 }
 
 void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg)
@@ -603,8 +663,10 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 	if (!add_waiter(b, WISH_GONE, done, arg))
 		return;
 	b->doomed = true;
-	/* Nobody will miss what the guest has not written yet. */
-	if (alive)
+	/* Nobody will miss what the guest has not written yet, unless it belongs to a volume. */
+	if (alive && box_volumes_writable(b))
+		begin_stop(b, GRACE_SHORT_MS);
+	else if (alive)
 		begin_stop(b, 0);
 	else if (!was_doomed && !state_has_vm(b->told.status))
 		box_remove(b);
@@ -661,4 +723,9 @@ void box_get_info(struct box *b, struct box_info *out)
 		.executions = b->session ? session_running(b->session) : 0,
 	};
 	snprintf(out->error, sizeof out->error, "%s", b->told.error);
+	struct session_traffic now = {0};
+	if (b->session)
+		now = session_traffic(b->session);
+	out->traffic.sent = b->traffic.sent + now.sent;
+	out->traffic.received = b->traffic.received + now.received;
 }

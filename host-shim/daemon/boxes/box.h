@@ -8,6 +8,7 @@
 #include "boxes.h"
 #include "disk.h"
 #include "doorbell.h"
+#include "host-shim/daemon/volumes/volumes.h"
 #include "snapshots.h"
 #include "state.h"
 #include "tally.h"
@@ -23,6 +24,12 @@ struct waiter {
 };
 TAILQ_HEAD(waiter_list, waiter);
 
+/* Something that is done with a box and keeps it: its auto_stop and auto_delete wait for the end of it. */
+struct box_use {
+	LIST_ENTRY(box_use) entry;
+	struct box *box; /* NULL: it is over, or the box is gone */
+};
+
 struct box {
 	TAILQ_ENTRY(box) entry;
 	struct boxes *boxes;
@@ -31,7 +38,10 @@ struct box {
 	bool listed;          /* its row is committed and not deleted */
 	bool doomed;          /* DELETE was accepted: it will not start again */
 	struct waiter_list waiters;
+	LIST_HEAD(, box_use) uses;
+	uint64_t used_ms; /* CLOCK_MONOTONIC: when something was last done with it */
 	uint64_t commands, exec_errors;
+	struct session_traffic traffic;     /* of the VMs before this one */
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
 	bool unclean; /* its VM was not ended in order: QEMU may have left its disk with clusters it does not
 			 use */
@@ -42,10 +52,12 @@ struct box {
 	uint64_t spawned_ns;
 	uint64_t run_deadline_ms;
 	bool disk_pending, awaits_accel, awaits_disk, configuring;
+	bool resumes_stop; /* of an earlier tenond */
 	struct img *disk; /* the start's own work on it */
 	struct doorbell *doorbell;
 	struct vmm *vmm;
 	struct session *session;
+	LIST_HEAD(, box_bulk) unlinked; /* operations that wait for the link to come back */
 	uv_timer_t timer; /* of the step that is on: boot, orderly end, first HELLO after adoption */
 	char why[160];    /* why we end it, if nobody asked; "" else */
 	void (*settled)(void *arg); /* adoption waits for it */
@@ -71,6 +83,7 @@ struct boxes {
 	struct tally_list tallies;
 	struct layers *layers;
 	struct merge *merge; /* the one that is on */
+	uv_timer_t attention; /* lifetime.c */
 	struct accel *accel;
 	const char *accel_result; /* NULL: not known yet */
 	bool closing;
@@ -153,6 +166,42 @@ void clone_abandon(struct clone *c);
 /* Sends Configure on the box's session; done(b, failure). */
 int box_configure(struct box *b, session_done_fn done, struct err *e);
 
+/* ---- lifetime.c ---- */
+
+void box_touch(struct box *b);
+/* *u lives until box_use_end, which may come after the box's own end. */
+void box_use_begin(struct box *b, struct box_use *u);
+void box_use_end(struct box_use *u);
+void box_uses_drop(struct box *b);
+/* A deadline may have come nearer: a box runs, or has stopped. */
+void boxes_attend(struct boxes *bs);
+
+/* ---- box_volumes.c ---- */
+
+struct box_mounts {
+	Tenon__Mount mounts[BOX_VOLUMES_MAX], *list[BOX_VOLUMES_MAX];
+	char devices[BOX_VOLUMES_MAX][8];
+	size_t n;
+};
+/* Of a row that is to be a box: names become ids. False with the reason, FAIL_NOT_FOUND for one that is not
+ * there. */
+bool box_volumes_resolve(struct boxes *bs, struct box_row *row, struct failure *f);
+/* False with the reason: a box that has a VM stands in the way. */
+bool box_volumes_free(const struct box *b, struct failure *f);
+/* Whether an end without notice would lose what a guest has written to what stays. */
+bool box_volumes_writable(const struct box *b);
+/* Their disks, as many as there are mounts; notes that they are used. -ENOENT: one is not here. */
+int box_volumes_disks(struct box *b, struct vmm_disk disks[BOX_VOLUMES_MAX], struct err *e);
+/* Borrows from b. */
+void box_volumes_mounts(const struct box *b, struct box_mounts *m);
+
+/* ---- box_bulk.c ---- */
+
+/* The link is back: operations that waited for it begin. */
+void box_bulks_begin(struct box *b);
+/* There will be none: they fail. */
+void box_bulks_fail(struct box *b);
+
 /* ---- verdict.c ---- */
 
 /* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the
@@ -168,5 +217,7 @@ void boxes_sweep(struct boxes *bs);
 /* Empties and removes a flat directory of sockets. */
 void remove_run_dir(const char *path);
 
+/* False with the reason: it is stopped and only POST …/start may start it. */
+bool box_may_resume(const struct box *b, struct failure *f);
 void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

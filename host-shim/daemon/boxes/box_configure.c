@@ -10,6 +10,37 @@
 
 #define HOSTNAME_MAX 64
 
+static bool has_name(char *const *list, const char *entry)
+{
+	size_t len = strcspn(entry, "=") + 1;
+	for (; *list; list++)
+		if (strncmp(*list, entry, len) == 0)
+			return true;
+	return false;
+}
+
+static size_t count(char *const *list)
+{
+	size_t n = 0;
+	while (list && list[n])
+		n++;
+	return n;
+}
+
+/* The image's, where the box does not say otherwise, then the box's own. */
+static ProtobufCBinaryData *merge_env(const struct box *b, size_t *n)
+{
+	char *const *image = b->row.settings.image.env, *const *own = b->row.env;
+	ProtobufCBinaryData *env = calloc(count(image) + count(own) + 1, sizeof *env);
+	*n = 0;
+	for (; env && image && *image; image++)
+		if (!has_name(b->row.env, *image))
+			env[(*n)++] = (ProtobufCBinaryData){strlen(*image), (uint8_t *)*image};
+	for (; env && *own; own++)
+		env[(*n)++] = (ProtobufCBinaryData){strlen(*own), (uint8_t *)*own};
+	return env;
+}
+
 int box_configure(struct box *b, session_done_fn done, struct err *e)
 {
 	char seed[64];
@@ -27,20 +58,20 @@ int box_configure(struct box *b, session_done_fn done, struct err *e)
 	root.kind_case = TENON__ROOT__KIND_OVERLAY;
 	root.overlay = &overlay;
 
-	size_t n_env = 0;
-	while (b->row.env[n_env])
-		n_env++;
-	_cleanup_free_ ProtobufCBinaryData *env = calloc(n_env + 1, sizeof *env);
-	for (size_t i = 0; env && i < n_env; i++)
-		env[i] = (ProtobufCBinaryData){strlen(b->row.env[i]), (uint8_t *)b->row.env[i]};
+	size_t n_env;
+	_cleanup_free_ ProtobufCBinaryData *env = merge_env(b, &n_env);
 	if (!env)
 		return err_sys(e, "box", ENOMEM, "environment");
 	const char *name = b->row.name ? b->row.name : b->row.id;
+	struct box_mounts volumes;
+	box_volumes_mounts(b, &volumes);
 	Tenon__Configure request = TENON__CONFIGURE__INIT;
 	request.hostname = (ProtobufCBinaryData){strnlen(name, HOSTNAME_MAX), (uint8_t *)name};
 	request.root = &root;
 	request.n_env = n_env;
 	request.env = env;
+	request.n_mounts = volumes.n;
+	request.mounts = volumes.list;
 	request.realtime_ns = clock_ns(CLOCK_REALTIME);
 	request.seed = (ProtobufCBinaryData){seeded > 0 ? (size_t)seeded : 0, (uint8_t *)seed};
 

@@ -18,15 +18,33 @@ static void pending_free(struct pending_exec *p)
 	strings_free(p->env);
 	free((void *)p->spec.cwd);
 	free((void *)p->spec.user);
+	free((void *)p->spec.rules);
 	free(p);
+}
+
+static void *memdup(const void *bytes, size_t len)
+{
+	void *copy = malloc(len + 1);
+	return copy ? memcpy(copy, bytes, len) : NULL;
 }
 
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
+	if (session_running(b->session) >= BOX_EXECUTIONS_MAX) {
+		struct failure f;
+		box_failure(&f, FAIL_EXHAUSTED, "%u executions run in this box, and no more may",
+			    session_running(b->session));
+		done(arg, NULL, &f);
+		return;
+	}
+	box_touch(b);
 	/* The box's environment is in the agent since Configure. */
 	struct exec_spec merged = *spec;
+	const struct box_settings *s = &b->row.settings;
 	if (!merged.cwd)
-		merged.cwd = b->row.working_dir;
+		merged.cwd = b->row.working_dir ? b->row.working_dir : s->image.working_dir;
+	if (!merged.user)
+		merged.user = s->user ? s->user : s->image.user;
 	executions_start(b->session, &merged, done, arg);
 }
 
@@ -51,8 +69,7 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		start_execution(b, spec, done, arg);
 		return;
 	}
-	if (b->told.status == BOX_STOPPED && !b->row.auto_resume) {
-		box_failure(&f, FAIL_CONFLICT, "the box is stopped and its auto_resume is false");
+	if (!box_may_resume(b, &f)) {
 		done(arg, NULL, &f);
 		return;
 	}
@@ -64,7 +81,9 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		p->spec.env = (const char *const *)(p->env = strings_copy(spec->env));
 		p->spec.cwd = spec->cwd ? strdup(spec->cwd) : NULL;
 		p->spec.user = spec->user ? strdup(spec->user) : NULL;
-		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) || (spec->user && !p->spec.user);
+		p->spec.rules = spec->rules ? memdup(spec->rules, spec->rules_len) : NULL;
+		failed = !p->argv || !p->env || (spec->cwd && !p->spec.cwd) ||
+			 (spec->user && !p->spec.user) || (spec->rules && !p->spec.rules);
 	}
 	if (failed) {
 		if (p)

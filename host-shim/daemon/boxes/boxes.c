@@ -41,6 +41,8 @@ struct box *box_create(struct boxes *bs, struct box_row *row)
 	TAILQ_INIT(&b->waiters);
 	TAILQ_INIT(&b->ops);
 	TAILQ_INIT(&b->snapshots);
+	LIST_INIT(&b->uses);
+	box_touch(b);
 	uv_timer_init(bs->config.loop, &b->timer);
 	b->timer.data = b;
 	if (asprintf(&b->state_dir, "%s/boxes/%s", bs->config.state_dir, b->row.id) < 0)
@@ -63,6 +65,7 @@ void box_release(struct box *b)
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	if (b->session)
 		session_destroy(steal_ptr(&b->session), NULL);
+	box_bulks_fail(b);
 	vmm_destroy(steal_ptr(&b->vmm));
 	box_disk_abandon(b);
 	if (b->clone)
@@ -73,6 +76,7 @@ void box_destroy(struct box *b)
 {
 	box_release(b);
 	snapshots_drop(b, false);
+	box_uses_drop(b);
 	TAILQ_REMOVE(&b->boxes->list, b, entry);
 	uv_close((uv_handle_t *)&b->timer, free_box);
 }
@@ -226,6 +230,9 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		boxes_unref(bs);
 		return r;
 	}
+	uv_timer_init(c->loop, &bs->attention);
+	bs->attention.data = bs;
+	boxes_ref(bs);
 	*out = bs;
 	return 0;
 }
@@ -236,6 +243,7 @@ static void on_settled(void *arg)
 	if (--bs->adopting > 0)
 		return;
 	merge_kick(bs);
+	boxes_attend(bs);
 	bs->adopted(bs->adopted_arg);
 }
 
@@ -257,6 +265,11 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg)
 	on_settled(bs);
 }
 
+static void on_attention_closed(uv_handle_t *h)
+{
+	boxes_unref(h->data);
+}
+
 void boxes_destroy(struct boxes *bs)
 {
 	struct box *b;
@@ -265,6 +278,7 @@ void boxes_destroy(struct boxes *bs)
 	bs->closing = true;
 	accel_destroy(bs->accel);
 	merge_abandon(bs);
+	uv_close((uv_handle_t *)&bs->attention, on_attention_closed);
 	TAILQ_FOREACH (b, &bs->list, entry) {
 		box_abandon(b);
 		box_release(b);
@@ -313,6 +327,17 @@ unsigned boxes_count(const struct boxes *bs, const char *prefix)
 	const struct box *b;
 	TAILQ_FOREACH (b, &bs->list, entry)
 		n += strcmp(b->row.prefix, prefix) == 0;
+	return n;
+}
+
+unsigned boxes_count_image(const struct boxes *bs, const char *prefix, const char *digest)
+{
+	unsigned n = 0;
+	const struct box *b;
+	TAILQ_FOREACH (b, &bs->list, entry) {
+		const char *own = b->row.settings.image_digest;
+		n += own && strcmp(own, digest) == 0 && strcmp(b->row.prefix, prefix) == 0;
+	}
 	return n;
 }
 
@@ -399,14 +424,9 @@ bool boxes_is_taken(const struct boxes *bs, const char *prefix, const char *name
 	return false;
 }
 
-/* What only this room can say of a spec. */
-static bool check_spec(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
+bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct failure *f)
 {
-	if (spec->image && !(spec->settings && spec->settings->image_digest) &&
-	    strcmp(spec->image, BOX_IMAGE) != 0 && strcmp(spec->image, BOX_IMAGE ":latest") != 0)
-		box_failure(f, FAIL_UNSUPPORTED, "image: %.200s is not here; this host has " BOX_IMAGE,
-			    spec->image);
-	else if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
+	if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
 	else if (spec->name && boxes_is_taken(bs, spec->prefix, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
@@ -425,20 +445,20 @@ void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer 
 {
 	struct failure f;
 	struct box_row row;
-	if (!check_spec(bs, spec, &f)) {
+	if (!boxes_check(bs, spec, &f)) {
 		layer_unref(disk);
 		done(arg, NULL, &f);
 		return;
 	}
 	int r = box_row_init(&row, spec);
 	struct box *b = NULL;
-	if (r == 0 && disk)
+	box_failure(&f, FAIL_EXHAUSTED, "no memory");
+	if (r == 0 && disk && box_volumes_resolve(bs, &row, &f))
 		b = box_create(bs, &row);
 	else
 		box_row_finish(&row);
 	if (!b) {
 		layer_unref(disk);
-		box_failure(&f, FAIL_EXHAUSTED, "no memory");
 		done(arg, NULL, &f);
 		return;
 	}

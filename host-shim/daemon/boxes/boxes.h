@@ -25,21 +25,24 @@ enum box_status { BOX_CONFIGURED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_S
 #define BOX_MEMORY_MIB 256
 #define BOX_MEMORY_MIN_MIB 96 /* below it the packaged kernel does not boot reliably */
 #define BOX_DISK_GB 10
+#define BOX_VOLUMES_MAX 6       /* tenon-vmm has 8 disks, of which 2 are the root's */
+#define BOX_EXECUTIONS_MAX 1000 /* running at once */
 
 /* What create says; strings borrowed, NULL or 0 where it says nothing. Types and ranges are rest/'s to check.
  */
 struct box_spec {
 	const char *prefix; /* whose it is, never NULL */
 	const char *name;   /* [A-Za-z0-9][A-Za-z0-9_.-]{0,127}, unique in its prefix */
-	const char *image;  /* BOX_IMAGE, with ":latest" or without; others are FAIL_UNSUPPORTED */
+	const char *image;  /* as it is shown; which it is stands in settings->image_digest */
 	unsigned cpus;      /* 1 to 255 */
 	unsigned memory_mib;
 	unsigned disk_size_gb;
 	const char *const *env; /* NAME=value, NULL-terminated */
 	const char *working_dir;
 	bool auto_remove;
-	int64_t auto_stop, auto_delete; /* seconds; kept and shown, nothing acts on them yet */
-	bool auto_resume;
+	/* Seconds: without use until it is stopped, after that stop until it is deleted; 0 or less: never. */
+	int64_t auto_stop, auto_delete;
+	bool auto_resume;                    /* exec and files start it when it is stopped */
 	const char *labels_json;             /* an object of strings */
 	const struct box_settings *settings; /* NULL: all as their zeroes say */
 };
@@ -61,6 +64,7 @@ struct box_info { /* valid until the next call on this box */
 		guest_boot_ms; /* of it: disk and accelerator; tenon-vmm and guest. 0 after adoption */
 	unsigned executions;   /* running ones */
 	uint64_t commands, exec_errors; /* since tenond started: asked for; not started */
+	struct session_traffic traffic; /* since then, too */
 };
 
 /* Of one prefix, since tenond started. */
@@ -72,13 +76,16 @@ struct boxes_config {
 	uv_loop_t *loop;
 	struct store *store;
 	struct executions *executions;
+	struct volumes *volumes;
 	const char *state_dir, *runtime_dir; /* both exist; runtime_dir is short and ours alone */
 	const char *host_dir; /* facts about this host, void after its reboot: whether KVM works */
 	const char *vmm_path; /* tenon-vmm beside tenond's own binary by default */
 	const char *kernel, *initrd, *images_dir; /* images_dir has base.squashfs and upper.ext4 */
 	const char *accel;                        /* "auto", "kvm", "tcg" */
-	const char *machine;                      /* "q35" */
-	unsigned boot_deadline_ms;                /* default 60000 */
+	/* "q35" or "microvm". No row keeps it: a box that starts from its disks is the same on both, and may
+	 * have another kernel too. One that runs stays what it is. */
+	const char *machine;
+	unsigned boot_deadline_ms; /* default 60000 */
 };
 int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e);
 /* Loads rows and adopts what still runs. done once all are settled: then tenond may say it is ready. */
@@ -86,6 +93,8 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg);
 /* tenond ends: VMs go on. */
 void boxes_destroy(struct boxes *bs);
 
+/* What can be said of a spec before its image is here. False: *f says what is wrong. */
+bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct failure *f);
 typedef void (*box_done_fn)(void *arg, struct box *b,
 			    const struct failure *f); /* exactly one of b, f… except delete: b NULL */
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg);
@@ -95,15 +104,21 @@ struct box *boxes_find_id(struct boxes *bs, const char *id);
 /* All boxes of a prefix, oldest first: calls fn for each. */
 void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, struct box *b), void *arg);
 void boxes_get_metrics(struct boxes *bs, const char *prefix, struct boxes_metrics *out);
+/* The name of a box that mounts the volume (by id), running or not; NULL: none does. */
+const char *boxes_volume_user(const struct boxes *bs, const char *volume);
 /* How many there are, those included that are on their way into or out of the database. */
 unsigned boxes_count(const struct boxes *bs, const char *prefix);
+/* How many boxes of a prefix are made of the image of this digest. */
+unsigned boxes_count_image(const struct boxes *bs, const char *prefix, const char *digest);
 void box_get_info(struct box *b, struct box_info *out);
-/* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail. */
+/* Idempotent; concurrent callers share one start. Fails after the boot deadline with the console's tail;
+ * FAIL_CONFLICT if a box that runs has its volumes. */
 void box_start(struct box *b, box_done_fn done, void *arg);
 /* Orderly: the agent's Shutdown with grace (ms; 0: 5000), then TERM to tenon-vmm, then KILL. Idempotent on
  * stopped. */
 void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg);
-/* Without force FAIL_CONFLICT while running; with force ends the VM first. Removes disk, logs, rows. */
+/* Without force FAIL_CONFLICT while running; with force ends the VM first, at once unless it can write to a
+ * volume. Removes disk, logs, rows; volumes stay. */
 void box_delete(struct box *b, bool force, box_done_fn done, void *arg);
 /* Starts the box if it is not running, merges box env and working_dir under spec's, then executions_start. */
 void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);

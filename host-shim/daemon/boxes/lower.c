@@ -7,9 +7,10 @@
 #include <sys/stat.h>
 
 #include "box.h"
+#include "host-shim/daemon/images/digest.h"
 #include "proto/cleanup.h"
 
-#define ALGORITHM "sha256:"
+#define IMPORTED "import:" /* where other images have "sha256:" and their manifest's digest */
 #define HEX_DIGITS 64
 #define SUFFIX ".squashfs"
 
@@ -23,21 +24,26 @@ static void name_folder(const struct boxes *bs, char out[BOX_PATH_MAX])
 	snprintf(out, BOX_PATH_MAX, "%s/imported", bs->config.state_dir);
 }
 
+bool lower_is_imported(const char *digest)
+{
+	return digest && strncmp(digest, IMPORTED, strlen(IMPORTED)) == 0;
+}
+
 void box_lower_path(const struct box *b, char out[BOX_PATH_MAX])
 {
 	const char *digest = b->row.settings.image_digest;
-	if (digest && strncmp(digest, ALGORITHM, strlen(ALGORITHM)) == 0)
-		snprintf(out, BOX_PATH_MAX, "%s/imported/%.*s" SUFFIX, b->boxes->config.state_dir, HEX_DIGITS,
-			 digest + strlen(ALGORITHM));
-	else
+	if (!digest)
 		lower_built_in(b->boxes, out);
+	else
+		snprintf(out, BOX_PATH_MAX, "%s/%s/%.*s" SUFFIX, b->boxes->config.state_dir,
+			 lower_is_imported(digest) ? "imported" : "images", HEX_DIGITS, digest_hex(digest));
 }
 
 int lower_keep(struct boxes *bs, const char *from, const char *sha256, char **digest, struct err *e)
 {
 	char folder[BOX_PATH_MAX], path[BOX_PATH_MAX + HEX_DIGITS + 16];
 	free(*digest);
-	if (asprintf(digest, ALGORITHM "%s", sha256) < 0) {
+	if (asprintf(digest, IMPORTED "%s", sha256) < 0) {
 		*digest = NULL;
 		return err_sys(e, "image", ENOMEM, "image");
 	}
@@ -54,7 +60,7 @@ static bool is_used(const struct boxes *bs, const char *name)
 	const struct box *b;
 	TAILQ_FOREACH (b, &bs->list, entry) {
 		const char *digest = b->row.settings.image_digest;
-		if (digest && strncmp(digest + strlen(ALGORITHM), name, HEX_DIGITS) == 0)
+		if (lower_is_imported(digest) && strncmp(digest + strlen(IMPORTED), name, HEX_DIGITS) == 0)
 			return true;
 	}
 	return false;

@@ -4,6 +4,8 @@
 
 #include "host-shim/daemon/boxes/snapshots.h"
 
+/* Whether that is an image_digest of one that came with an archive. */
+bool lower_is_imported(const char *digest);
 void lower_built_in(const struct boxes *bs, char out[BOX_PATH_MAX]);
 /* Takes the file `from`, whose content has that SHA-256. *digest (freed before) becomes the box setting's
  * image_digest that means it. A box that has it must be added before the loop goes on. */

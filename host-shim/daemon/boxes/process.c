@@ -181,8 +181,9 @@ static void become(const struct process_config *c, const struct child_fds *fds, 
 	else if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		return;
 
-	int out = fds->output >= 0 ? fds->output : fds->null;
-	if (dup2(fds->null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
+	int said = fds->output >= 0 ? fds->output : fds->null;
+	if (dup2(c->input ? c->input : fds->null, STDIN_FILENO) < 0 ||
+	    dup2(c->output ? c->output : said, STDOUT_FILENO) < 0 || dup2(said, STDERR_FILENO) < 0)
 		return;
 	char go;
 	if (fds->gate >= 0 && read(fds->gate, &go, 1) != 1)

@@ -35,7 +35,8 @@ struct process_config {
 	bool detached;           /* a session of its own; outlives us. Else it is killed when we die */
 	bool gated;              /* does nothing before process_release, and ends if we die first */
 	bool capture;
-	int inherit;          /* an fd it keeps under the same number; -1: none. stdio is /dev/null */
+	int inherit;          /* an fd it keeps under the same number; -1: none */
+	int input, output;    /* its stdin and stdout, the caller's; 0: /dev/null, or what capture takes */
 	unsigned deadline_ms; /* then SIGKILL; 0: none */
 	void *arg;
 	process_exited_fn exited;

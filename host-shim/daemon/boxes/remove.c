@@ -27,7 +27,7 @@ void remove_run_dir(const char *path)
 static void destroy_box(struct box *b)
 {
 	const struct boxes *bs = b->boxes;
-	bool had_image = b->row.settings.image_digest;
+	bool had_image = lower_is_imported(b->row.settings.image_digest);
 	box_destroy(b);
 	if (had_image)
 		lowers_sweep(bs);

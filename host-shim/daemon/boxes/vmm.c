@@ -192,23 +192,48 @@ static void begin(struct vmm *v)
 	v->handles = 1;
 }
 
+struct disk_option {
+	char text[4096 + 32];
+};
+
+/* A copy of argv (n with its NULL) with the further disks behind it. */
+static const char **add_disks(const char *const *argv, size_t n, struct disk_option *more,
+			      const struct vmm_config *c)
+{
+	const char **all = calloc(n + 2 * c->n_disks, sizeof *all);
+	if (!all)
+		return NULL;
+	memcpy(all, argv, n * sizeof *all);
+	for (size_t i = 0; i < c->n_disks; i++) {
+		snprintf(more[i].text, sizeof more[i].text, "%s,format=raw,readonly=%s", c->disks[i].path,
+			 c->disks[i].read_only ? "on" : "off");
+		all[n - 1 + 2 * i] = "--disk";
+		all[n + 2 * i] = more[i].text;
+	}
+	return all;
+}
+
 static int spawn(struct vmm *v, const struct vmm_config *c, int ready_fd, struct err *e)
 {
 	char cpus[16], memory[16], ready[16];
 	_cleanup_free_ char *lower = NULL, *upper = NULL;
+	_cleanup_free_ struct disk_option *more = calloc(c->n_disks + 1, sizeof *more);
 	snprintf(cpus, sizeof cpus, "%u", c->cpus);
 	snprintf(memory, sizeof memory, "%u", c->memory_mib);
 	snprintf(ready, sizeof ready, "%d", ready_fd);
 	if (asprintf(&lower, "%s,format=raw,readonly=on", c->lower) < 0 ||
-	    asprintf(&upper, "%s,format=qcow2,readonly=off", c->upper) < 0)
+	    asprintf(&upper, "%s,format=qcow2,readonly=off", c->upper) < 0 || !more)
 		return err_sys(e, "tenon-vmm", ENOMEM, "disk options");
 	const char *argv[] = {c->vmm_path, "--run-dir",  c->run_dir, "--state-dir", c->state_dir, "--kernel",
 			      c->kernel,   "--initrd",   c->initrd,  "--append",    c->append,    "--cpus",
 			      cpus,        "--memory",   memory,     "--machine",   c->machine,   "--accel",
 			      c->accel,    "--cid",      GUEST_CID,  "--disk",      lower,        "--disk",
 			      upper,       "--ready-fd", ready,      NULL};
+	_cleanup_free_ const char **all = add_disks(argv, sizeof argv / sizeof *argv, more, c);
+	if (!all)
+		return err_sys(e, "tenon-vmm", ENOMEM, "disk options");
 	struct process_config p = {.loop = c->loop,
-				   .argv = argv,
+				   .argv = all,
 				   .detached = true,
 				   .gated = true,
 				   .inherit = ready_fd,

@@ -10,13 +10,20 @@
 
 struct vmm;
 
+struct vmm_disk {
+	char path[4096]; /* raw */
+	bool read_only;
+};
+
 struct vmm_config { /* strings are borrowed during vmm_spawn, but for run_dir, which must live as long as the
 		       vmm */
 	uv_loop_t *loop;
 	const char *vmm_path, *run_dir, *state_dir;
 	const char *kernel, *initrd, *append, *machine, *accel;
 	unsigned cpus, memory_mib;
-	const char *lower, *upper; /* read-only raw image, writable qcow2 disk */
+	const char *lower, *upper;    /* read-only raw image, writable qcow2 disk */
+	const struct vmm_disk *disks; /* further ones, behind those two */
+	size_t n_disks;
 	void *arg;
 	/* QEMU runs (e NULL), or it never will; ended follows. At most once. */
 	void (*ready)(void *arg, const struct err *e);

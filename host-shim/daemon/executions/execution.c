@@ -164,6 +164,7 @@ static int take_data(struct execution *x, const struct frame *f, struct err *e)
 	if (log_accepted(x->log)->eof[c])
 		return err_set(e, "data", EPROTO, "data after the end of channel %d", c);
 	log_put_data(x->log, c, data + (at - offset), len - (size_t)(at - offset));
+	x->session->traffic.received += len - (size_t)(at - offset);
 	execution_touch(x);
 	return 0;
 }
@@ -374,9 +375,11 @@ static void send_input(struct execution *x)
 	uint64_t offset;
 	const uint8_t *data;
 	size_t n;
+	uint64_t high = x->input.high;
 	while (link_queued(link) < LINK_QUEUE_LOW &&
 	       (n = input_next(&x->input, FRAME_DATA_MAX, &offset, &data)) > 0)
 		link_send_data(link, &x->stream, CHANNEL_STDIN, offset, data, n);
+	x->session->traffic.sent += x->input.high - high;
 	if (input_eof_due(&x->input)) {
 		uint8_t frame[FRAME_SMALL_MAX];
 		link_send(link, frame, frame_put_eof(frame, x->stream.id, CHANNEL_STDIN, x->input.end));

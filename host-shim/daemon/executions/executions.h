@@ -35,7 +35,8 @@ enum failure_kind {
 	FAIL_TIMEOUT,
 	FAIL_UNSUPPORTED,
 	FAIL_PERMISSION,
-	FAIL_NO_SPACE, /* of a file system in the box */
+	FAIL_NO_SPACE, /* of a file system: in the box, or of the state */
+	FAIL_IMAGE,    /* it cannot be had, or is not what it says */
 	FAIL_INTERNAL,
 };
 struct failure {
@@ -106,11 +107,18 @@ void session_destroy(struct session *s, const char *reason);
  * is down. It may outlast the session, not the loop. */
 int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
 		 struct bulk **out, struct err *e);
-bool session_up(const struct session *s);          /* HELLO is done and the link stands */
+bool session_up(const struct session *s); /* HELLO is done and the link stands */
+/* Bytes of stdin that were sent, and of stdout and stderr that came; each once, whatever the link did. */
+struct session_traffic {
+	uint64_t sent, received;
+};
+struct session_traffic session_traffic(const struct session *s);
 unsigned session_running(const struct session *s); /* live executions: for "is it idle" */
+/* CLOCK_MONOTONIC, ms: when the last of them ended; 0 if none has. */
+uint64_t session_idle_since(const struct session *s);
 
 /* ---- starting ---- */
-enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON };
+enum exec_seccomp { SECCOMP_OF_PRESET, SECCOMP_OFF, SECCOMP_ON, SECCOMP_RULES };
 struct exec_rlimit {
 	uint32_t resource; /* RLIMIT_ number, getrlimit(2) */
 	uint64_t soft, hard;
@@ -127,6 +135,9 @@ struct exec_spec {               /* borrowed during executions_start */
 	const char *user;    /* docker's form; NULL: root */
 	Tenon__Preset preset;
 	enum exec_seccomp seccomp;
+	const uint8_t *rules; /* SECCOMP_RULES: a packed tenon.SeccompRules */
+	size_t rules_len;
+	uint64_t cap_add, cap_drop; /* bit n: capability n, all ones: ALL. The preset's, less drop, and add */
 	bool no_new_privs;
 	struct exec_rlimit rlimits[EXEC_RLIMITS_MAX];
 	unsigned n_rlimits;

@@ -231,12 +231,13 @@ struct confinement {
 	Tenon__Seccomp seccomp;
 	Tenon__SeccompUnconfined unconfined;
 	Tenon__SeccompDefault filtered;
+	Tenon__SeccompRules *rules; /* owned */
 	Tenon__Resources resources;
 	Tenon__Rlimit rlimits[EXEC_RLIMITS_MAX];
 	Tenon__Rlimit *list[EXEC_RLIMITS_MAX];
 };
 
-static void put_confinement(Tenon__Exec *m, struct confinement *c, const struct exec_spec *spec)
+static int put_confinement(Tenon__Exec *m, struct confinement *c, const struct exec_spec *spec)
 {
 	tenon__tty__init(&c->tty);
 	tenon__seccomp__init(&c->seccomp);
@@ -251,9 +252,17 @@ static void put_confinement(Tenon__Exec *m, struct confinement *c, const struct 
 		m->user = (ProtobufCBinaryData){strlen(spec->user), (uint8_t *)(uintptr_t)spec->user};
 	m->preset = spec->preset;
 	m->no_new_privs = spec->no_new_privs;
+	m->cap_add = spec->cap_add;
+	m->cap_drop = spec->cap_drop;
 	if (spec->seccomp == SECCOMP_OFF) {
 		c->seccomp.kind_case = TENON__SECCOMP__KIND_UNCONFINED;
 		c->seccomp.unconfined = &c->unconfined;
+	} else if (spec->seccomp == SECCOMP_RULES) {
+		c->rules = tenon__seccomp_rules__unpack(NULL, spec->rules_len, spec->rules);
+		if (!c->rules)
+			return -ENOMEM;
+		c->seccomp.kind_case = TENON__SECCOMP__KIND_RULES;
+		c->seccomp.rules = c->rules;
 	} else {
 		c->seccomp.kind_case = TENON__SECCOMP__KIND_DEFAULT_PROFILE;
 		c->seccomp.default_profile = &c->filtered;
@@ -276,13 +285,14 @@ static void put_confinement(Tenon__Exec *m, struct confinement *c, const struct 
 	c->resources.cpu_weight = spec->cpu_weight;
 	if (spec->memory_max || spec->memory_high || spec->pids_max || spec->cpu_quota_us || spec->cpu_weight)
 		m->resources = &c->resources;
+	return 0;
 }
 
 static int start_make(struct execution *x, const struct exec_spec *spec, uint8_t **packed, size_t *len)
 {
 	Tenon__Exec m = TENON__EXEC__INIT;
-	struct confinement confinement;
-	put_confinement(&m, &confinement, spec);
+	struct confinement confinement = {0};
+	int r = put_confinement(&m, &confinement, spec);
 	m.id = (ProtobufCBinaryData){sizeof x->row.id, x->row.id};
 	m.argv = list_of(spec->argv, &m.n_argv);
 	m.env = list_of(spec->env, &m.n_env);
@@ -291,10 +301,11 @@ static int start_make(struct execution *x, const struct exec_spec *spec, uint8_t
 	m.with_stdin = spec->with_stdin || spec->tty;
 	m.timeout_ms = spec->timeout_ms;
 	struct start *s = calloc(1, sizeof *s);
-	if (s && m.argv && m.env)
+	if (r == 0 && s && m.argv && m.env)
 		s->exec = exec_copy(&m, packed, len);
 	free(m.argv);
 	free(m.env);
+	tenon__seccomp_rules__free_unpacked(confinement.rules, NULL);
 	if (!s || !s->exec) {
 		free(s);
 		return -ENOMEM;

@@ -92,8 +92,11 @@ void session_add(struct session *s, struct execution *x)
 
 void session_uncount(struct execution *x)
 {
-	if (x->session)
-		x->session->running -= x->running;
+	struct session *s = x->session;
+	if (s && x->running) {
+		s->running--;
+		s->idle_ms = clock_ms(CLOCK_MONOTONIC);
+	}
 	x->running = false;
 }
 
@@ -552,7 +555,17 @@ bool session_up(const struct session *s)
 	return s->up;
 }
 
+struct session_traffic session_traffic(const struct session *s)
+{
+	return s->traffic;
+}
+
 unsigned session_running(const struct session *s)
 {
 	return s->running;
+}
+
+uint64_t session_idle_since(const struct session *s)
+{
+	return s->idle_ms;
 }

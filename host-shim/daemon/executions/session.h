@@ -29,6 +29,8 @@ struct session {
 	uint64_t dialled_ms;
 	TAILQ_HEAD(, execution) executions;
 	unsigned running;
+	uint64_t idle_ms; /* when the last of them ended */
+	struct session_traffic traffic;
 	TAILQ_HEAD(, session_call) calls;
 	struct configure *configure;
 	bool ended;

@@ -10,6 +10,8 @@
  *   sse.c        text/event-stream from a source that is asked when there is room
  *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
+ *   peer.c       whose process of this machine is at the other end
+ *   tls.c        the certificate of TCP listeners
  */
 #pragma once
 
@@ -62,19 +64,26 @@ struct http_config {
 	/* Asked when the body is there, too, before the handler. False: it has replied, or will, or will call
 	 * http_handle. May be NULL. */
 	bool (*admit)(void *app, struct http_request *r);
+	/* PEM files: every TCP listener speaks TLS. Copied; both or neither. */
+	const char *tls_cert, *tls_key;
 	unsigned connection_limit; /* 0: 4096 */
 	unsigned head_timeout_ms;  /* a request's head must be there after this, 0: 30 s */
 	unsigned body_timeout_ms;  /* and its body after this, 0: 60 s */
+	unsigned ping_ms;          /* between signs of life that streams and WebSockets give, 0: 15 s */
 	unsigned idle_timeout_ms;  /* between requests of a kept connection, 0: 75 s */
 };
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e);
 /* Ends every connection; handlers that have not replied may still do so, into the void. NULL is fine. */
 void http_server_destroy(struct http_server *s);
+/* Reads the certificate's files again, for connections to come; after a failure the old one stays. 0 without
+ * TLS. */
+int http_reload_tls(struct http_server *s, struct err *e);
 /* "127.0.0.1:8100", "[::1]:0"; numeric addresses only. -EINVAL names what is wrong with it. */
 int http_listen_tcp(struct http_server *s, const char *address, struct err *e);
 /* Makes a socket of mode 0600 at path, replacing a dead one; -EADDRINUSE if somebody serves there. */
 int http_listen_unix(struct http_server *s, const char *path, struct err *e);
-/* "http://127.0.0.1:43210" of the n-th TCP listener (the real port), NULL beyond the last. */
+/* "http://127.0.0.1:43210" (https:// with TLS) of the n-th TCP listener (the real port), NULL beyond the
+ * last. */
 const char *http_listen_url(const struct http_server *s, size_t n);
 /* Whether an ADDR:PORT is loopback; false also for what does not parse. */
 bool http_address_is_loopback(const char *address);
@@ -94,6 +103,8 @@ const char *http_header(const struct http_request *r, const char *name);
 const uint8_t *http_body(const struct http_request *r,
 			 size_t *len);             /* never NULL, NUL-terminated for reading text */
 bool http_from_unix(const struct http_request *r); /* came over the unix socket */
+/* The user whose process sent it, as peer.h has it. -ENOENT if it is not one of this machine. */
+int http_peer_uid(const struct http_request *r, uid_t *out);
 const struct http_route *http_route_of(const struct http_request *r); /* NULL before it was found */
 /* Whether nobody waits for the reply any more. */
 bool http_client_left(const struct http_request *r);
@@ -147,6 +158,8 @@ enum http_error {
 	HTTP_INTERNAL,
 	HTTP_TIMEOUT,
 };
+/* Its word: "not_found". */
+const char *http_error_code(enum http_error error);
 /* Errors of this request carry their status as code, as before 2026-05, not a name. */
 void http_use_numeric_codes(struct http_request *r);
 bool http_has_numeric_codes(const struct http_request *r);
@@ -196,7 +209,7 @@ struct sse_source {
 	/* The stream is over, for whatever reason. Exactly once; s is gone after it. */
 	void (*closed)(void *arg);
 };
-/* Replies 200 and streams. A comment goes out every 15 s of silence. source and arg live until closed. */
+/* Replies 200 and streams. A comment goes out after ping_ms of silence. source and arg live until closed. */
 void http_reply_sse(struct http_request *r, const struct sse_source *source, void *arg);
 void sse_wake(struct sse *s);
 /* Largest payload that one sse_put_data can take now. Below SSE_ROOM_MIN: return true and be called again.
@@ -215,8 +228,9 @@ struct ws_handler {
 	void (*open)(void *arg, struct ws *w); /* upgraded: from now on w may be used */
 	/* One whole message, at most WS_MESSAGE_MAX; data is valid during the call. */
 	void (*message)(void *arg, bool text, const uint8_t *data, size_t len);
-	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every 15
-	 * s and after ws_ping, each time when every message before it has been written to the socket. */
+	/* Payload of the next ping into buf (at most 125 bytes); returns its length. Asked at once, every
+	 * ping_ms and after ws_ping, each time when every message before it has been written to the socket. A
+	 * client that gives no sign for three times as long is gone. */
 	size_t (*ping)(void *arg, uint8_t buf[125]);
 	void (*pong)(void *arg, const uint8_t *data, size_t len);
 	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */

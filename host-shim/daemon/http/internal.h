@@ -5,6 +5,7 @@
 
 #include "http.h"
 #include "router.h"
+#include "tls.h"
 
 /* A TCP or unix connection: MHD's socket context. Its deadline covers what MHD's idle timeout does not: a
  * client that sends a byte now and then. */
@@ -12,14 +13,22 @@ struct connection {
 	struct http_server *server;
 	int fd; /* MHD's */
 	bool from_unix;
+	bool tls;
 	bool tell; /* a deadline that passes is told with 408: a request has begun, no reply has */
+	struct http_request *request; /* the one that MHD holds; NULL between them */
 	uv_timer_t deadline;
+};
+
+/* One of MHD's daemons: it speaks TLS on all of its connections or on none. */
+struct driver {
+	struct MHD_Daemon *mhd; /* NULL: not needed */
+	uv_poll_t *poll;        /* its epoll fd; a heap handle, since uv_close outlives the server */
 };
 
 struct http_server {
 	struct http_config config;
-	struct MHD_Daemon *mhd;
-	uv_poll_t *poll;      /* MHD's epoll fd; a heap handle, since uv_close outlives the server */
+	struct driver plain, secure;
+	struct tls *tls;      /* NULL: none */
 	uv_timer_t *timer;    /* MHD's timeout */
 	uv_timer_t *relisten; /* after EMFILE */
 	struct listener *listeners;
@@ -40,6 +49,8 @@ struct text { /* a decoded query argument, kept for the request's life */
 	char s[];
 };
 
+#define REQUEST_ID_SIZE 129
+
 struct http_request {
 	struct http_server *server;
 	struct connection *connection; /* NULL once MHD is through with the request */
@@ -52,7 +63,7 @@ struct http_request {
 	bool streams; /* the reply has no end of its own */
 	bool queued;
 	bool numeric; /* error codes are numbers */
-	char id[129];
+	char id[REQUEST_ID_SIZE];
 	char *path; /* cut up by the router */
 	struct router_match match;
 	struct text *texts;
@@ -83,7 +94,10 @@ enum deadline { DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_BODY, DEADLINE_REPLY, DEA
 void server_kick(struct http_server *s);
 void connection_expect(struct connection *c, enum deadline d);
 
-/* request.c: MHD's callbacks, cls is the server */
+/* request.c */
+/* The client's own id if it is harmless in logs and headers, else (also for NULL) a random one. */
+void request_choose_id(char id[REQUEST_ID_SIZE], const char *asked);
+/* MHD's callbacks, cls is the server */
 enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
 			       const char *version, const char *upload, size_t *upload_size, void **state);
 void request_completed(void *cls, struct MHD_Connection *mhd, void **state,

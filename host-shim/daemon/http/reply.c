@@ -32,6 +32,11 @@ static const struct {
 	[HTTP_TIMEOUT] = {504, "timeout", "TimeoutError"},
 };
 
+const char *http_error_code(enum http_error error)
+{
+	return errors[error].code;
+}
+
 void http_set_header(struct http_request *r, const char *name, const char *value)
 {
 	if (r->header_count == sizeof r->headers / sizeof *r->headers)

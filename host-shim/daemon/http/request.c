@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "handshake.h"
+#include "peer.h"
 
 #define DISCARD_MAX \
 	(128u << 20) /* of a body that will not be read: so that the client gets to see the reply */
@@ -78,22 +79,22 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
 	return MHD_YES;
 }
 
-/* The client's own id if it is harmless in logs and headers, else a random one. */
-static void choose_id(struct http_request *r, const char *asked)
+void request_choose_id(char id[REQUEST_ID_SIZE], const char *asked)
 {
 	size_t len = asked ? strlen(asked) : 0;
-	bool plain = len > 0 && len < sizeof r->id;
+	bool plain = len > 0 && len < REQUEST_ID_SIZE;
 	for (size_t i = 0; plain && i < len; i++)
 		plain = isalnum((unsigned char)asked[i]) || strchr("._-", asked[i]);
 	if (plain) {
-		strcpy(r->id, asked);
+		strcpy(id, asked);
 		return;
 	}
 	uint8_t random[16] = {0};
 	if (getrandom(random, sizeof random, 0) < 0)
-		memcpy(random, &r, sizeof r);
-	strcpy(r->id, "req_");
-	base16_encode_update(r->id + 4, sizeof random, random);
+		abort(); /* Linux has them from its boot on, and a daemon without would be unsafe to go on */
+	strcpy(id, "req_");
+	base16_encode_update(id + 4, sizeof random, random);
+	id[4 + 2 * sizeof random] = '\0';
 }
 
 /* Refuses what two parsers could frame differently. The connection ends with it, since nobody knows where the
@@ -173,6 +174,7 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 	}
 	r->server = s;
 	r->connection = c;
+	c->request = r;
 	r->mhd = mhd;
 	r->holds = 1;
 	r->link = &s->requests;
@@ -183,7 +185,7 @@ static struct http_request *begin(struct http_server *s, struct MHD_Connection *
 
 	struct head head = {0};
 	MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, on_header, &head);
-	choose_id(r, head.id);
+	request_choose_id(r->id, head.id);
 	bool body = head.encodings || (head.length && strtoull(head.length, NULL, 10) > 0);
 	connection_expect(c, body ? DEADLINE_BODY : DEADLINE_NONE);
 	r->at_once = !framing_is_clear(r, &head);
@@ -327,6 +329,7 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **state,
 	if (!r)
 		return;
 	connection_expect(r->connection, DEADLINE_IDLE);
+	r->connection->request = NULL;
 	r->connection = NULL;
 	r->mhd = NULL;
 	r->suspended = false;
@@ -478,4 +481,9 @@ bool http_has_numeric_codes(const struct http_request *r)
 bool http_from_unix(const struct http_request *r)
 {
 	return r->connection && r->connection->from_unix;
+}
+
+int http_peer_uid(const struct http_request *r, uid_t *out)
+{
+	return r->connection ? peer_uid(r->connection->fd, out) : -ENOENT;
 }

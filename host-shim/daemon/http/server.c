@@ -18,6 +18,7 @@
 #define PUMP_ROUNDS 16
 #define REPLY_TIMEOUT_MS 60000
 #define STREAM_TIMEOUT_MS (15 * 60 * 1000)
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 struct listener {
 	struct listener *next;
@@ -32,22 +33,37 @@ struct listener {
 
 static void on_mhd_timer(uv_timer_t *t);
 
+/* Runs one of the daemons. False: it waits for its fd alone; else for *ms at most, if that is less. */
+static bool drive(struct driver *d, MHD_UNSIGNED_LONG_LONG *ms)
+{
+	MHD_UNSIGNED_LONG_LONG own;
+	if (!d->mhd)
+		return false;
+	MHD_run(d->mhd);
+	if (MHD_get_timeout(d->mhd, &own) == MHD_NO)
+		return false;
+	if (own < *ms)
+		*ms = own;
+	return true;
+}
+
 static void run(struct http_server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
-	enum MHD_Result waits = MHD_NO;
+	bool waits = false;
 	/* MHD's epoll is edge-triggered: what it has not finished shows only in its timeout. The rounds are
 	 * bounded so that one fast stream does not own the loop. */
 	for (int round = 0; round < PUMP_ROUNDS; round++) {
 		s->kicked = false;
-		MHD_run(s->mhd);
-		waits = MHD_get_timeout(s->mhd, &ms);
-		if (!s->kicked && (waits == MHD_NO || ms > 0))
+		ms = UINT64_MAX;
+		waits = drive(&s->plain, &ms);
+		waits = drive(&s->secure, &ms) || waits;
+		if (!s->kicked && (!waits || ms > 0))
 			break;
 	}
 	if (s->kicked)
 		return; /* by the last round: the timer is set */
-	if (waits == MHD_NO)
+	if (!waits)
 		uv_timer_stop(s->timer);
 	else
 		uv_timer_start(s->timer, on_mhd_timer, ms, 0);
@@ -73,21 +89,37 @@ static void on_mhd_ready(uv_poll_t *p, int status, int events)
 
 /* ---- connections ---- */
 
+/* Nothing of a reply is on the wire and MHD will not write one: these bytes cannot land in another's middle.
+ * Before its request a TLS connection may still be in its handshake, where there is no place for them. */
+static void tell_deadline(struct connection *c)
+{
+	char id[REQUEST_ID_SIZE], body[512], reply[1024];
+	if (c->request)
+		strcpy(id, c->request->id);
+	else
+		request_choose_id(id, NULL);
+	snprintf(body, sizeof body,
+		 "{\"error\":{\"message\":\"the request did not arrive in time\",\"type\":\"TimeoutError\","
+		 "\"code\":%s,\"request_id\":\"%s\"}}",
+		 c->request && c->request->numeric ? "408" : "\"timeout\"", id);
+	int len = snprintf(reply, sizeof reply,
+			   "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n"
+			   "X-Request-Id: %s\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+			   id, strlen(body), body);
+	if (!c->tls)
+		send(c->fd, reply, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else if (c->request)
+		gnutls_record_send(
+			MHD_get_connection_info(c->request->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+				->tls_session,
+			reply, (size_t)len);
+}
+
 static void on_deadline(uv_timer_t *t)
 {
-	static const char body[] = "{\"error\":{\"message\":\"the request did not arrive in time\","
-				   "\"type\":\"TimeoutError\",\"code\":\"timeout\"}}";
 	struct connection *c = t->data;
-	/* Nothing of a reply is on the wire and MHD will not write one: these bytes cannot land in another's
-	 * middle. */
-	if (c->tell) {
-		char reply[512];
-		int len = snprintf(reply, sizeof reply,
-				   "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n"
-				   "Connection: close\r\nContent-Length: %zu\r\n\r\n%s",
-				   sizeof body - 1, body);
-		send(c->fd, reply, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	}
+	if (c->tell)
+		tell_deadline(c);
 	shutdown(c->fd, SHUT_RDWR);
 }
 
@@ -136,6 +168,14 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		c->server = s;
 		c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 		c->from_unix = s->accepting_unix;
+		const union MHD_ConnectionInfo *session =
+			s->tls && !c->from_unix
+				? MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+				: NULL;
+		if (session && session->tls_session) {
+			c->tls = true;
+			tls_take(s->tls, session->tls_session);
+		}
 		uv_timer_init(s->config.loop, &c->deadline);
 		c->deadline.data = c;
 		s->connections++;
@@ -181,7 +221,8 @@ static void on_accept(uv_poll_t *p, int status, int events)
 			setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 		}
 		s->accepting_unix = !l->url[0];
-		MHD_add_connection(s->mhd, fd, (struct sockaddr *)&peer, len); /* closes fd if it fails */
+		const struct driver *d = s->tls && l->url[0] ? &s->secure : &s->plain;
+		MHD_add_connection(d->mhd, fd, (struct sockaddr *)&peer, len); /* closes fd if it fails */
 	}
 	run(s);
 }
@@ -272,9 +313,11 @@ int http_listen_tcp(struct http_server *s, const char *address, struct err *e)
 	    getsockname(fd, (struct sockaddr *)&a, &len) < 0)
 		return err_sys(e, "listen", errno, "cannot listen on %s", address);
 	char host[INET6_ADDRSTRLEN], port[8], url[80];
+	const char *scheme = s->tls ? "https" : "http";
 	getnameinfo((struct sockaddr *)&a, len, host, sizeof host, port, sizeof port,
 		    NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(url, sizeof url, a.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
+	snprintf(url, sizeof url, a.ss_family == AF_INET6 ? "%s://[%s]:%s" : "%s://%s:%s", scheme, host,
+		 port);
 	return add_listener(s, steal_fd(&fd), url, "", e);
 }
 
@@ -334,6 +377,45 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
 	return strlen(s);
 }
 
+#define DRIVER_FLAGS (MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE)
+
+static int driver_start(struct driver *d, struct http_server *s, bool tls, struct err *e)
+{
+	const struct MHD_OptionItem secure[] = {
+		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)tls_choose},
+		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES},
+		{MHD_OPTION_END, 0, NULL},
+	};
+	d->mhd = MHD_start_daemon(DRIVER_FLAGS | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, request_access, s,
+				  MHD_OPTION_NOTIFY_COMPLETED, request_completed, s,
+				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
+				  s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+				  (size_t)CONNECTION_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+				  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+				  MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+				  MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
+	d->poll = d->mhd ? calloc(1, sizeof *d->poll) : NULL;
+	int fd = d->poll ? MHD_get_daemon_info(d->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd : -1;
+	if (fd < 0 || uv_poll_init(s->config.loop, d->poll, fd) < 0) {
+		free(d->poll);
+		d->poll = NULL;
+		return err_set(e, "http", ENOMEM, "the HTTP library did not start%s", tls ? " with TLS" : "");
+	}
+	d->poll->data = s;
+	uv_poll_start(d->poll, UV_READABLE, on_mhd_ready);
+	return 0;
+}
+
+static void driver_stop(struct driver *d)
+{
+	if (d->poll)
+		uv_poll_stop(d->poll);
+	if (d->mhd)
+		MHD_stop_daemon(d->mhd);
+	if (d->poll)
+		uv_close((uv_handle_t *)d->poll, free_handle);
+}
+
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e)
 {
 	struct http_server *s = calloc(1, sizeof *s);
@@ -346,36 +428,32 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 		s->config.head_timeout_ms = 30000;
 	if (!s->config.body_timeout_ms)
 		s->config.body_timeout_ms = 60000;
+	if (!s->config.ping_ms)
+		s->config.ping_ms = 15000;
 	if (!s->config.idle_timeout_ms)
 		s->config.idle_timeout_ms = 75000;
-	s->mhd = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
-		NULL, NULL, request_access, s, MHD_OPTION_NOTIFY_COMPLETED, request_completed, s,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
-		s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
-	s->poll = calloc(1, sizeof *s->poll);
 	s->timer = calloc(1, sizeof *s->timer);
 	s->relisten = calloc(1, sizeof *s->relisten);
-	int fd = -1;
-	if (s->mhd && s->poll && s->timer && s->relisten)
-		fd = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-	if (fd < 0 || uv_poll_init(c->loop, s->poll, fd) < 0) {
-		if (s->mhd)
-			MHD_stop_daemon(s->mhd);
-		free(s->poll);
-		free(s->timer);
-		free(s->relisten);
-		free(s);
-		return err_set(e, "http", ENOMEM, "the HTTP library did not start");
-	}
+	if (!s->timer || !s->relisten)
+		abort();
 	uv_timer_init(c->loop, s->timer);
 	uv_timer_init(c->loop, s->relisten);
-	s->poll->data = s->timer->data = s->relisten->data = s;
-	uv_poll_start(s->poll, UV_READABLE, on_mhd_ready);
-	*out = s;
-	return 0;
+	s->timer->data = s->relisten->data = s;
+	int r = c->tls_cert ? tls_create(&s->tls, c->tls_cert, c->tls_key, e) : 0;
+	if (r == 0)
+		r = driver_start(&s->plain, s, false, e);
+	if (r == 0 && s->tls)
+		r = driver_start(&s->secure, s, true, e);
+	if (r < 0)
+		http_server_destroy(s);
+	else
+		*out = s;
+	return r;
+}
+
+int http_reload_tls(struct http_server *s, struct err *e)
+{
+	return s->tls ? tls_reload(s->tls, e) : 0;
 }
 
 void http_server_destroy(struct http_server *s)
@@ -396,9 +474,9 @@ void http_server_destroy(struct http_server *s)
 		ws_abort(s->sockets);
 	for (struct http_request *r = s->requests; r; r = r->next)
 		request_resume(r);
-	uv_poll_stop(s->poll);
-	MHD_stop_daemon(s->mhd);
-	uv_close((uv_handle_t *)s->poll, free_handle);
+	driver_stop(&s->plain);
+	driver_stop(&s->secure);
+	tls_destroy(s->tls);
 	uv_close((uv_handle_t *)s->timer, free_handle);
 	uv_close((uv_handle_t *)s->relisten, free_handle);
 	free(s);

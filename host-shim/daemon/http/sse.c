@@ -5,7 +5,6 @@
 
 #include "internal.h"
 
-#define SILENCE_MS 15000
 #define OVERHEAD 96 /* "event: " name "\nid: " 20 digits "\ndata: {\"data\":\"" … "\"}\n\n" */
 
 struct sse {
@@ -84,7 +83,8 @@ void http_reply_sse(struct http_request *r, const struct sse_source *source, voi
 	s->arg = arg;
 	uv_timer_init(r->server->config.loop, &s->silence);
 	s->silence.data = s;
-	uv_timer_start(&s->silence, on_silence, SILENCE_MS, SILENCE_MS);
+	unsigned ms = r->server->config.ping_ms;
+	uv_timer_start(&s->silence, on_silence, ms, ms);
 	http_set_header(r, "Content-Type", "text/event-stream");
 	http_set_header(r, "Cache-Control", "no-store");
 	http_set_header(r, "X-Accel-Buffering", "no");

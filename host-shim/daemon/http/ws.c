@@ -7,9 +7,8 @@
 #include "handshake.h"
 #include "internal.h"
 
-#define PING_MS 15000
-#define SILENCE_MS 45000 /* nothing came in and nothing went out for so long: the client is gone */
-#define CLOSE_MS 5000    /* for the client to answer a close frame */
+#define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
+#define CLOSE_MS 5000  /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
 
 struct ws {
@@ -26,8 +25,10 @@ struct ws {
 	uint8_t *early; /* read by MHD behind the request */
 	size_t early_len, early_at;
 	size_t budget;
-	uint64_t alive_ms; /* when bytes last came in or went out */
-	bool paused, was_high, lingering, finished;
+	/* When the client last gave a sign: bytes came in, or a socket that was full took more. That a socket
+	 * takes what is sent says nothing: the kernel's buffers take pings for hours. */
+	uint64_t alive_ms;
+	bool full, paused, was_high, lingering, finished;
 	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a
 	 * close ends the queue, so both wait here until the queue is empty. */
 	bool ping_due, closing, close_queued;
@@ -187,8 +188,9 @@ static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, si
 	if (n < 0)
 		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK
 									     : WSLAY_ERR_CALLBACK_FAILURE);
-	else
+	else if (w->full)
 		w->alive_ms = uv_now(w->server->config.loop);
+	w->full = n < (ssize_t)len;
 	return n;
 }
 
@@ -322,7 +324,9 @@ static void on_ping_time(uv_timer_t *t)
 	/* A client that we do not listen to cannot be silent. */
 	if (w->paused)
 		w->alive_ms = uv_now(t->loop);
-	if (uv_now(t->loop) - w->alive_ms > SILENCE_MS)
+	/* Half a ping early: the last sign came a little after the timer's turn. */
+	uint64_t ping_ms = w->server->config.ping_ms;
+	if (uv_now(t->loop) - w->alive_ms + ping_ms / 2 > SILENT_PINGS * ping_ms)
 		return finish(w);
 	ws_ping(w);
 	step(w);
@@ -368,7 +372,7 @@ static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *state, const
 	w->server->sockets = w;
 	w->handler->open(w->arg, w);
 	/* The first ping goes out at once, from the loop: it tells the client that we are there. */
-	uv_timer_start(&w->timer, on_ping_time, 0, PING_MS);
+	uv_timer_start(&w->timer, on_ping_time, 0, w->server->config.ping_ms);
 	watch(w);
 }
 

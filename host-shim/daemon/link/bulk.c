@@ -469,7 +469,8 @@ static void on_poll(uv_poll_t *h, int status, int events)
 /* Whether it is the agent's turn: a slow client's pauses are not its fault. */
 static bool awaits_agent(const struct bulk *b)
 {
-	bool sending = b->flow == FLOW_TO_AGENT && !b->end_sent;
+	/* Once it has answered, it may wait for more of ours; before, nothing is sent. */
+	bool sending = b->state == BULK_ANSWERED && b->flow == FLOW_TO_AGENT && !b->end_sent;
 	return b->out_start < b->out_end || (b->wants_read && !sending);
 }
 

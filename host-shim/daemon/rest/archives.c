@@ -153,7 +153,7 @@ void rest_import_box(void *app, struct http_request *r)
 	struct rest *rest = app;
 	const struct tenant *t = rest_tenant(rest, r);
 	const char *name = http_query(r, "name");
-	if (!t || (name && !rest_box_name_ok(r, name)) || !rest_has_room(rest, r, t))
+	if (!t || (name && !rest_box_name_ok(r, name)) || !rest_has_room(rest, r, t->prefix, t->max_boxes))
 		return;
 	if (name && boxes_find(rest->config.boxes, t->prefix, name)) {
 		http_reply_error(r, HTTP_ALREADY_EXISTS, "a box named %s exists", name);

@@ -9,7 +9,6 @@
  * output led by their channel, text frames of control, the rest is stdin. */
 
 #define FRAME_MAX (64u << 10)
-#define HOLD_MS 10000 /* half a code point that is still half by then will not be whole */
 
 struct attach {
 	unsigned holds; /* the socket's, those of calls under way */
@@ -21,8 +20,10 @@ struct attach {
 	 * the next attach begins there. With half a code point held back the position stays before it. */
 	uint64_t position, pinged;
 	uint64_t held_since; /* loop time */
+	unsigned hold_ms;
 	bool ping_out;
-	bool ended; /* the exit is sent: nothing more is read, and somebody else may attach */
+	bool may_kill; /* its bearer's dialect has no other way to kill */
+	bool ended;    /* the exit is sent: nothing more is read, and somebody else may attach */
 	uv_loop_t *loop;
 	uint8_t frame[FRAME_MAX];
 };
@@ -166,11 +167,15 @@ static void take_resize(struct attach *a, struct fields *f)
 
 static void take_signal(struct attach *a, struct fields *f)
 {
-	int signo = rest_read_signal(f, "sig", NULL);
+	bool killing = false;
+	int signo = rest_read_signal(f, "sig", a->may_kill ? &killing : NULL);
 	if (!signo)
 		return;
 	a->holds++;
-	execution_signal(a->x, signo, on_done, a);
+	if (killing)
+		execution_kill(a->x, on_done, a);
+	else
+		execution_signal(a->x, signo, on_done, a);
 }
 
 static void take_control(struct attach *a, const uint8_t *data, size_t len)
@@ -213,7 +218,7 @@ static void on_message(void *arg, bool text, const uint8_t *data, size_t len)
 static size_t on_ping(void *arg, uint8_t buf[125])
 {
 	struct attach *a = arg;
-	if (!a->ended && holds_back(a) && uv_now(a->loop) - a->held_since > HOLD_MS) {
+	if (!a->ended && holds_back(a) && uv_now(a->loop) - a->held_since > a->hold_ms) {
 		flush(a, 1);
 		flush(a, 2);
 		a->position = reader_position(a->reader);
@@ -287,7 +292,9 @@ void rest_attach(void *app, struct http_request *r)
 	}
 	a->holds = 1;
 	a->loop = rest->config.loop;
+	a->hold_ms = rest->config.hold_ms;
 	a->x = execution_ref(x);
+	a->may_kill = http_has_numeric_codes(r);
 	a->position = a->pinged = reader_position(a->reader);
 	http_reply_ws(r, &handler, a);
 }

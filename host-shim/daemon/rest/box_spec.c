@@ -120,8 +120,7 @@ static char *read_labels(struct fields *f)
 }
 
 static const char *const not_yet[] = {
-	"entrypoint", "cmd",         "user",     "volumes", "secrets",
-	"tty",        "rootfs_path", "security", "ports",   "health_check",
+	"entrypoint", "cmd", "user", "secrets", "tty", "rootfs_path", "security", "ports", "health_check",
 };
 
 bool box_request_read(struct box_request *q, struct http_request *r)
@@ -152,6 +151,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	s->labels_json = q->labels = read_labels(f);
 	s->settings = &q->settings;
 	fields_bool(f, "detach", false); /* a box never depends on its client */
+	rest_read_volumes(f, &q->settings);
 	read_network(f);
 	read_advanced(f);
 	for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)

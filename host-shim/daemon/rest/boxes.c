@@ -3,6 +3,11 @@
 
 #include "internal.h"
 #include "limits.h"
+#include "proto/cleanup.h"
+
+#define ID_DIGITS                                       \
+	"0123456789ABCDEFGHJKMNPQRSTVWXYZ" /* ULIDs' */ \
+	"vol_"                             /* before those of volumes */
 
 static const char *status_name(enum box_status s)
 {
@@ -35,6 +40,8 @@ static json_t *box_json(struct box *b)
 			  "auto_resume", (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions",
 			  (int)i.executions, "labels", labels ? labels : json_object());
 	json_object_set_new(o, "created_at", rest_time(i.created_ms));
+	if (i.settings && i.settings->n_volumes)
+		json_object_set_new(o, "volumes", rest_volumes_json(i.settings));
 	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
 	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
 	if (i.working_dir)
@@ -59,6 +66,25 @@ static void on_box(void *arg, struct box *b, const struct failure *f)
 		http_reply_json(arg, 200, box_json(b));
 }
 
+/* ---- making one: its image is fetched first, if it is not here --------------------------------------- */
+
+struct creation {
+	struct rest *rest;
+	struct http_request *r;
+	struct box_request q;
+	char *prefix;
+	unsigned max_boxes;
+	struct image_want *want; /* while it is being fetched */
+};
+
+static void creation_free(struct creation *c)
+{
+	images_unwant(c->want);
+	box_request_finish(&c->q);
+	free(c->prefix);
+	free(c);
+}
+
 void rest_box_created(void *arg, struct box *b, const struct failure *f)
 {
 	struct http_request *r = arg;
@@ -72,26 +98,119 @@ void rest_box_created(void *arg, struct box *b, const struct failure *f)
 	}
 }
 
-bool rest_has_room(struct rest *rest, struct http_request *r, const struct tenant *t)
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes)
 {
-	bool room = boxes_count(rest->config.boxes, t->prefix) < t->max_boxes;
+	bool room = boxes_count(rest->config.boxes, prefix) < max_boxes;
 	if (!room)
 		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
-				 t->max_boxes);
+				 max_boxes);
 	return room;
+}
+
+static bool may_create(struct creation *c)
+{
+	struct failure f;
+	if (!rest_has_room(c->rest, c->r, c->prefix, c->max_boxes))
+		return false;
+	bool ok = boxes_check(c->rest->config.boxes, &c->q.spec, &f);
+	if (!ok)
+		rest_reply_failure(c->r, &f);
+	return ok;
+}
+
+static bool take_image(struct creation *c, const struct image_info *i)
+{
+	struct box_settings *s = &c->q.settings, copy;
+	const struct box_settings image = {.image_digest = (char *)i->digest, .image = *i->config};
+	if (i->builtin)
+		return true;
+	if (settings_copy(&copy, &image) < 0) {
+		http_reply_error(c->r, HTTP_INTERNAL, "no memory");
+		return false;
+	}
+	s->image_digest = steal_ptr(&copy.image_digest);
+	s->image = copy.image;
+	copy.image = (struct image_config){0};
+	settings_finish(&copy);
+	return true;
+}
+
+/* From here to the box's row in memory the loop does not turn: the image cannot go. */
+static void create(struct creation *c, const struct image_info *i)
+{
+	if (may_create(c) && take_image(c, i))
+		boxes_add(c->rest->config.boxes, &c->q.spec, rest_box_created, c->r);
+	creation_free(c);
+}
+
+static void on_image(void *arg, const struct image_info *i, const struct failure *f)
+{
+	struct creation *c = arg;
+	c->want = NULL;
+	http_on_gone(c->r, NULL, NULL);
+	if (i) {
+		create(c, i);
+		return;
+	}
+	rest_reply_failure(c->r, f);
+	creation_free(c);
+}
+
+static void on_creator_gone(void *arg)
+{
+	struct creation *c = arg;
+	http_reply_empty(c->r, 204);
+	creation_free(c);
+}
+
+static void find_image(struct creation *c)
+{
+	struct images *images = c->rest->config.images;
+	const char *name = c->q.spec.image;
+	struct image_request q = {.prefix = c->prefix, .reference = name, .done = on_image, .arg = c};
+	struct image_info i;
+	struct failure f;
+	struct err e = {0};
+	int status = images_find(images, c->prefix, name, &i, &e);
+	if (status == 0) {
+		create(c, &i);
+	} else if (status == -EINVAL || digest_is_valid(name)) {
+		http_reply_error_with(c->r, 0, status == -EINVAL ? HTTP_INVALID_ARGUMENT : HTTP_NOT_FOUND,
+				      json_pack("{s:s}", "field", "image"), "image: %s", e.msg);
+		creation_free(c);
+	} else if ((c->want = images_pull(images, &q, &f))) {
+		http_on_gone(c->r, on_creator_gone, c);
+	} else {
+		rest_reply_failure(c->r, &f);
+		creation_free(c);
+	}
 }
 
 void rest_create_box(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
-	struct box_request q;
 	const struct tenant *t = rest_tenant(rest, r);
-	if (!t || !box_request_read(&q, r))
+	struct creation *c = t ? calloc(1, sizeof *c) : NULL;
+	if (!t)
 		return;
-	q.spec.prefix = t->prefix;
-	if (rest_has_room(rest, r, t))
-		boxes_add(rest->config.boxes, &q.spec, rest_box_created, r);
-	box_request_finish(&q);
+	char *prefix = strdup(t->prefix);
+	if (!c || !prefix) {
+		free(c);
+		free(prefix);
+		http_reply_error(r, HTTP_INTERNAL, "no memory");
+		return;
+	}
+	*c = (struct creation){.rest = rest, .r = r, .prefix = prefix, .max_boxes = t->max_boxes};
+	if (!box_request_read(&c->q, r)) {
+		free(prefix);
+		free(c);
+		return;
+	}
+	c->q.spec.prefix = prefix;
+	if (may_create(c))
+		find_image(c);
+	else
+		creation_free(c);
 }
 
 /* ---- the list ---- */
@@ -138,7 +257,7 @@ static bool read_status(struct http_request *r, const char **out)
 }
 
 /* Without a pageSize everything is on page 1: the published clients ignore next_page_token. */
-static bool read_page(struct http_request *r, uint64_t *size, const char **after)
+bool rest_read_page(struct http_request *r, uint64_t *size, const char **after)
 {
 	const char *text = http_query(r, "pageSize");
 	*after = http_query(r, "pageToken");
@@ -146,7 +265,7 @@ static bool read_page(struct http_request *r, uint64_t *size, const char **after
 	if (text && (!rest_parse_position(text, size) || *size < 1 || *size > 1000))
 		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageSize"),
 				      "pageSize must be between 1 and 1000");
-	else if (*after && (!**after || strspn(*after, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != strlen(*after)))
+	else if (*after && (!**after || strspn(*after, ID_DIGITS) != strlen(*after)))
 		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "pageToken"),
 				      "pageToken must be a next_page_token of this list");
 	else
@@ -160,7 +279,7 @@ void rest_list_boxes(void *app, struct http_request *r)
 	struct listing l = {0};
 	uint64_t size;
 	const struct tenant *t = rest_tenant(rest, r);
-	if (!t || !read_status(r, &l.status) || !read_page(r, &size, &l.after))
+	if (!t || !read_status(r, &l.status) || !rest_read_page(r, &size, &l.after))
 		return;
 	if (!l.after)
 		l.after = "";

@@ -38,12 +38,20 @@ static void read_preset(struct fields *f, struct exec_spec *spec)
 		fields_fault(f, "security", "must be \"development\", \"standard\" or \"maximum\"");
 }
 
-static void read_seccomp(struct fields *f, struct exec_spec *spec)
+static uint8_t *read_seccomp(struct fields *f, struct exec_spec *spec)
 {
+	json_t *object = json_object_get(f->object, "seccomp");
+	if (json_is_object(object)) {
+		uint8_t *rules = rest_read_seccomp_rules(f, fields_any(f, "seccomp"), &spec->rules_len);
+		spec->rules = rules;
+		spec->seccomp = SECCOMP_RULES;
+		return rules;
+	}
 	fields_choice(f, "seccomp", "default", "unconfined");
 	const char *name = json_string_value(json_object_get(f->object, "seccomp"));
 	if (name)
 		spec->seccomp = strcmp(name, "default") == 0 ? SECCOMP_ON : SECCOMP_OFF;
+	return NULL;
 }
 
 static void read_resources(struct fields *f, struct exec_spec *spec)
@@ -109,12 +117,14 @@ static void read_rlimits(struct fields *f, struct exec_spec *spec)
 	fields_close(f, &all);
 }
 
-void rest_read_confinement(struct fields *f, struct exec_spec *spec)
+uint8_t *rest_read_confinement(struct fields *f, struct exec_spec *spec)
 {
 	spec->user = fields_string(f, "user", 1, 255);
 	read_preset(f, spec);
-	read_seccomp(f, spec);
+	rest_read_capabilities(f, "capabilities.", &spec->cap_add, &spec->cap_drop);
+	uint8_t *rules = read_seccomp(f, spec);
 	spec->no_new_privs = fields_bool(f, "no_new_privileges", false);
 	read_resources(f, spec);
 	read_rlimits(f, spec);
+	return rules;
 }

@@ -40,7 +40,7 @@ bool exec_request_parse(struct exec_request *q, const void *body, size_t len)
 	rest_read_size(f, false, &q->spec.rows, &q->spec.cols);
 	if (!q->spec.tty && (q->spec.rows || q->spec.cols))
 		fields_fault(f, "rows", "is for a terminal: tty must be true");
-	rest_read_confinement(f, &q->spec);
+	q->rules = rest_read_confinement(f, &q->spec);
 	return fields_done(f);
 }
 
@@ -63,5 +63,6 @@ void exec_request_finish(struct exec_request *q)
 {
 	free(q->argv);
 	free(q->env);
+	free(q->rules);
 	fields_finish(&q->fields);
 }

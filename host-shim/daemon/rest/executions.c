@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "internal.h"
-#include "limits.h"
 
 #define EXECUTIONS_DEFAULT 100
 #define EXECUTIONS_MAX 10000
@@ -64,14 +63,6 @@ void rest_exec(void *app, struct http_request *r)
 	}
 	call->r = r;
 	call->wait = wait;
-	struct box_info i;
-	box_get_info(b, &i);
-	if (i.executions >= LIMIT_EXECUTIONS) {
-		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u executions run in this box, and no more may",
-				 i.executions);
-		free(call);
-		return;
-	}
 	if (!exec_request_read(&call->q, r)) {
 		free(call);
 		return;

@@ -50,8 +50,9 @@ static void set_info(struct http_request *r, const Tenon__FileInfo *file)
 /* ---- GET, with a range ---- */
 
 struct range {
-	bool set;
+	bool set, suffix;
 	uint64_t from, to; /* both within; to UINT64_MAX: the end */
+	uint64_t last;     /* of a suffix: so many bytes, from and to are not known yet */
 };
 
 static uint64_t digits(const char **p, bool *found)
@@ -65,7 +66,7 @@ static uint64_t digits(const char **p, bool *found)
 	return errno ? INT64_MAX : n;
 }
 
-/* "bytes=5-9" and "bytes=5-" (RFC 9110 §14). Any other form, of several ranges or of the last bytes, is what
+/* "bytes=5-9", "bytes=5-" and "bytes=-5" (RFC 9110 §14). Any other form, like that of several ranges, is what
  * a server may ignore: the reply is the whole. */
 static struct range read_range(const struct http_request *r)
 {
@@ -75,6 +76,12 @@ static struct range read_range(const struct http_request *r)
 	if (!p || strncmp(p, "bytes=", 6) != 0)
 		return range;
 	p += 6;
+	if (*p == '-') {
+		p++;
+		range.last = digits(&p, &last);
+		range.set = range.suffix = last && *p == '\0';
+		return range;
+	}
 	range.from = digits(&p, &first);
 	if (!first || *p++ != '-')
 		return (struct range){.to = UINT64_MAX};
@@ -95,6 +102,10 @@ static bool head(struct http_request *r, const Tenon__BulkResponse *answer, unsi
 		return false;
 	}
 	uint64_t size = answer->file->size;
+	if (range.suffix) {
+		range.from = range.last == 0 ? size : range.last < size ? size - range.last : 0;
+		range.to = UINT64_MAX;
+	}
 	if (size > INT64_MAX || (range.set && range.from >= size)) {
 		snprintf(text, sizeof text, "bytes */%llu", (unsigned long long)size);
 		http_set_header(r, "Content-Range", text);
@@ -129,7 +140,9 @@ void rest_get_file(void *app, struct http_request *r)
 	Tenon__ReadFile read = TENON__READ_FILE__INIT;
 	read.at = &at;
 	read.offset = range.from;
-	if (range.to != UINT64_MAX)
+	if (range.suffix)
+		read.last = range.last;
+	else if (range.to != UINT64_MAX)
 		read.length = range.to - range.from + 1;
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_READ;

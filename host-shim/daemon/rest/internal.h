@@ -25,6 +25,8 @@ struct box *rest_box(struct rest *rest, struct http_request *r);
 struct execution *rest_execution(struct rest *rest, struct http_request *r);
 /* Replies with what f says. */
 void rest_reply_failure(struct http_request *r, const struct failure *f);
+/* The word that such a reply has as its code. */
+const char *rest_failure_code(const struct failure *f);
 /* Ends reading a body: true if all was well, else it has replied 400 naming the field. Does not free f. */
 bool rest_fields_ok(struct http_request *r, struct fields *f);
 /* Location of something below the URL's own prefix. */
@@ -57,11 +59,20 @@ struct box_request {
 bool box_request_read(struct box_request *q, struct http_request *r);
 void box_request_finish(struct box_request *q);
 
+/* volumes.c: volumes of a create body, into s; and back */
+void rest_read_volumes(struct fields *f, struct box_settings *s);
+json_t *rest_volumes_json(const struct box_settings *s);
+
+/* boxes.c: pageSize and pageToken of a list that is ordered by ids; *after NULL: from the first. False: it
+ * has replied. */
+bool rest_read_page(struct http_request *r, uint64_t *size, const char **after);
+
 /* exec_spec.c */
 struct exec_request {
 	struct exec_spec spec;
 	struct fields fields;
 	const char **argv, **env;
+	uint8_t *rules; /* of spec */
 	/* NULL: the pipe stays open; else written and closed ("": /dev/null, and end-of-file on a terminal)
 	 */
 	const char *stdin_text;
@@ -75,8 +86,13 @@ void exec_request_finish(struct exec_request *q);
 /* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */
 void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols);
 
-/* confinement.c: user, security, seccomp, resources and rlimits of an exec body, into spec */
-void rest_read_confinement(struct fields *f, struct exec_spec *spec);
+/* confinement.c: user, security, capabilities, seccomp, resources and rlimits of an exec body, into spec.
+ * Returns what spec->rules points at, to be freed; NULL if there are none. */
+uint8_t *rest_read_confinement(struct fields *f, struct exec_spec *spec);
+/* capabilities.c: {"add": ["NET_ADMIN"], "drop": ["ALL"]}, as bits; prefix like "capabilities." */
+void rest_read_capabilities(struct fields *f, const char *prefix, uint64_t *add, uint64_t *drop);
+/* seccomp.c: OCI's form as a packed tenon.SeccompRules, to be freed; NULL with a problem in f. */
+uint8_t *rest_read_seccomp_rules(struct fields *f, json_t *object, size_t *len);
 
 /* text.c: names and paths of a box are bytes */
 /* A JSON string; what is not UTF-8 becomes U+FFFD. */
@@ -142,8 +158,6 @@ void rest_get_openapi(void *app, struct http_request *r);
 /* runtime.c */
 void rest_get_metrics(void *app, struct http_request *r);
 void rest_get_health(void *app, struct http_request *r);
-/* rest.c: a route that clients know and this tenond does not do yet. Answered before the body is read. */
-void rest_not_built(void *app, struct http_request *r);
 /* boxes.c */
 void rest_create_box(void *app, struct http_request *r);
 void rest_list_boxes(void *app, struct http_request *r);
@@ -155,7 +169,7 @@ void rest_stop_box(void *app, struct http_request *r);
 /* 201 with the new box, or the failure; arg is the request. */
 void rest_box_created(void *arg, struct box *b, const struct failure *f);
 /* Whether the tenant may have one more box; false after a 429. */
-bool rest_has_room(struct rest *rest, struct http_request *r, const struct tenant *t);
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes);
 /* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
 const char *rest_read_box_name(struct fields *f);
 /* The same of a query; false after a 400. */
@@ -170,6 +184,16 @@ void rest_get_snapshot(void *app, struct http_request *r);
 void rest_delete_snapshot(void *app, struct http_request *r);
 void rest_restore_snapshot(void *app, struct http_request *r);
 void rest_clone_box(void *app, struct http_request *r);
+/* images.c */
+void rest_pull_image(void *app, struct http_request *r);
+void rest_load_image(void *app, struct http_request *r);
+void rest_list_pulls(void *app, struct http_request *r);
+void rest_cancel_pull(void *app, struct http_request *r);
+void rest_list_images(void *app, struct http_request *r);
+void rest_get_image(void *app, struct http_request *r);
+void rest_head_image(void *app, struct http_request *r);
+void rest_delete_image(void *app, struct http_request *r);
+void rest_prune_images(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
 void rest_list_executions(void *app, struct http_request *r);
@@ -191,8 +215,14 @@ void rest_watch_folder(void *app, struct http_request *r);
 void rest_box_metrics(void *app, struct http_request *r);
 void rest_list_processes(void *app, struct http_request *r);
 void rest_console(void *app, struct http_request *r);
+/* volumes.c */
+void rest_create_volume(void *app, struct http_request *r);
+void rest_list_volumes(void *app, struct http_request *r);
+void rest_get_volume(void *app, struct http_request *r);
+void rest_delete_volume(void *app, struct http_request *r);
 /* tunnel.c */
 void rest_tunnel(void *app, struct http_request *r);
+void rest_revoke_tunnel(void *app, struct http_request *r);
 /* input.c, output.c, attach.c */
 void rest_input(void *app, struct http_request *r);
 void rest_output(void *app, struct http_request *r);

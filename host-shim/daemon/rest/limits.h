@@ -6,7 +6,6 @@
 #define LIMIT_DISK_GB 16384
 #define LIMIT_TERMINAL 65535  /* rows, columns */
 #define LIMIT_SECONDS 2592000 /* of a timeout or an automatic stop: 30 days */
-#define LIMIT_EXECUTIONS 1000 /* running at once in a box */
 #define LIMIT_LABELS 16384    /* bytes; every list of boxes carries them */
 #define LIMIT_TOKEN_SECONDS 86400
 #define DEFAULT_TOKEN_SECONDS 3600

@@ -99,6 +99,14 @@ static void put_networks(json_t *o, const Tenon__Metrics *m)
 	set(o, "network_bytes_received", sent);
 }
 
+static void put_tcp(json_t *o, const Tenon__TcpUse *m)
+{
+	if (!m)
+		return;
+	set(o, "network_tcp_connections", m->established);
+	set(o, "network_tcp_errors", m->failed);
+}
+
 static void put_filesystem(json_t *o, const Tenon__FilesystemUse *m)
 {
 	if (!m)
@@ -162,6 +170,7 @@ static void on_metrics(struct http_request *r, const Tenon__BulkResponse *answer
 	put_cpu(o, m->cpu);
 	put_memory(o, m->memory);
 	put_networks(o, m);
+	put_tcp(o, m->tcp);
 	put_boot(o, m->boot);
 	set(o, "uptime_ms", m->uptime_ns / 1000000);
 	set(o, "cpus", m->cpus);
@@ -192,8 +201,10 @@ static json_t *describe(const struct box_info *i)
 	json_t *timing =
 		json_pack("{s:o, s:o, s:o}", "total_create_ms", ms_or_null(i->boot_ms), "box_config_ms",
 			  ms_or_null(i->prepare_ms), "guest_boot_ms", ms_or_null(i->guest_boot_ms));
-	return json_pack("{s:I, s:I, s:o}", "commands_executed_total", (json_int_t)i->commands,
-			 "exec_errors_total", (json_int_t)i->exec_errors, "boot_timing", timing);
+	return json_pack("{s:I, s:I, s:I, s:I, s:o}", "commands_executed_total", (json_int_t)i->commands,
+			 "exec_errors_total", (json_int_t)i->exec_errors, "bytes_sent_total",
+			 (json_int_t)i->traffic.sent, "bytes_received_total", (json_int_t)i->traffic.received,
+			 "boot_timing", timing);
 }
 
 void rest_box_metrics(void *app, struct http_request *r)

@@ -77,9 +77,10 @@ void rest_delete_prefix(void *app, struct http_request *r)
 	const char *prefix = http_param(r, "name");
 	if (strcmp(prefix, TENANT_DEFAULT) == 0)
 		http_reply_error(r, HTTP_INVALID_STATE, "the default prefix stays");
-	else if (boxes_count(rest->config.boxes, prefix) ||
+	else if (boxes_count(rest->config.boxes, prefix) || volumes_count(rest->config.volumes, prefix) ||
 		 credentials_any(auth_credentials(rest->config.auth), prefix))
-		http_reply_error(r, HTTP_INVALID_STATE, "boxes, keys or clients still belong to this prefix");
+		http_reply_error(r, HTTP_INVALID_STATE,
+				 "boxes, volumes, keys or clients still belong to this prefix");
 	else
 		tenants_remove(auth_tenants(rest->config.auth), prefix, on_changed, r);
 }

@@ -115,6 +115,10 @@ static const struct http_route routes[] = {
 	 .path = "/boxes/{box}/network/tunnel",
 	 .handle = rest_tunnel,
 	 .scopes = SCOPE_BOX_EXEC},
+	{.method = "DELETE",
+	 .path = "/boxes/{box}/network/tunnel",
+	 .handle = rest_revoke_tunnel,
+	 .scopes = SCOPE_BOX_EXEC},
 	{.method = "GET",
 	 .path = "/boxes/{box}/processes",
 	 .handle = rest_list_processes,
@@ -144,17 +148,43 @@ static const struct http_route routes[] = {
 	 .path = "/boxes/{box}/metrics",
 	 .handle = rest_box_metrics,
 	 .scopes = SCOPE_BOX_READ | SCOPE_RUNTIME},
-	{.method = "POST", .path = "/images/pull", .handle = rest_not_built, .scopes = SCOPE_IMAGE_WRITE},
-	{.method = "GET", .path = "/images", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
-	{.method = "GET", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
-	{.method = "HEAD", .path = "/images/{image}", .handle = rest_not_built, .scopes = SCOPE_IMAGE_READ},
-	{.method = "POST", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
-	{.method = "GET", .path = "/volumes", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
-	{.method = "GET", .path = "/volumes/{volume}", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
+	{.method = "POST",
+	 .path = "/images/pull",
+	 .handle = rest_pull_image,
+	 .scopes = SCOPE_IMAGE_WRITE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
+	{.method = "POST",
+	 .path = "/images/load",
+	 .handle = rest_load_image,
+	 .streams = true,
+	 .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "POST", .path = "/images/prune", .handle = rest_prune_images, .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "GET", .path = "/images/pulls", .handle = rest_list_pulls, .scopes = SCOPE_IMAGE_READ},
+	{.method = "DELETE",
+	 .path = "/images/pulls/{id}",
+	 .handle = rest_cancel_pull,
+	 .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "GET", .path = "/images", .handle = rest_list_images, .scopes = SCOPE_IMAGE_READ},
+	{.method = "GET", .path = "/images/{image}", .handle = rest_get_image, .scopes = SCOPE_IMAGE_READ},
+	{.method = "HEAD", .path = "/images/{image}", .handle = rest_head_image, .scopes = SCOPE_IMAGE_READ},
+	{.method = "DELETE",
+	 .path = "/images/{image}",
+	 .handle = rest_delete_image,
+	 .scopes = SCOPE_IMAGE_WRITE},
+	{.method = "POST",
+	 .path = "/volumes",
+	 .handle = rest_create_volume,
+	 .scopes = SCOPE_VOLUME_WRITE,
+	 .flags = ROUTE_ONCE},
+	{.method = "GET", .path = "/volumes", .handle = rest_list_volumes, .scopes = SCOPE_VOLUME_READ},
+	{.method = "GET",
+	 .path = "/volumes/{volume}",
+	 .handle = rest_get_volume,
+	 .scopes = SCOPE_VOLUME_READ},
 	{.method = "DELETE",
 	 .path = "/volumes/{volume}",
-	 .handle = rest_not_built,
-	 .scopes = SCOPE_BOX_DELETE},
+	 .handle = rest_delete_volume,
+	 .scopes = SCOPE_VOLUME_DELETE},
 	{.method = "POST",
 	 .path = "/boxes/import",
 	 .handle = rest_import_box,
@@ -201,6 +231,8 @@ int rest_create(struct rest **out, const struct rest_config *c, struct err *e)
 	if (!rest)
 		return err_sys(e, "rest", ENOMEM, "no memory");
 	rest->config = *c;
+	if (!rest->config.hold_ms)
+		rest->config.hold_ms = 10000;
 	*out = rest;
 	return 0;
 }
@@ -225,19 +257,7 @@ static void greet(void *app, struct http_request *r)
 static bool authorize(void *app, struct http_request *r)
 {
 	const struct rest *rest = app;
-	if (!auth_allows(rest->config.auth, r))
-		return false;
-	if (http_route_of(r)->handle != rest_not_built)
-		return true;
-	rest_not_built(app, r);
-	return false;
-}
-
-void rest_not_built(void *app, struct http_request *r)
-{
-	const struct http_route *route = http_route_of(r);
-	(void)app;
-	http_reply_error(r, HTTP_UNSUPPORTED, "%s %s is not built yet", route->method, route->path);
+	return auth_allows(rest->config.auth, r);
 }
 
 void rest_serve(struct rest *rest, struct http_config *http)
@@ -301,7 +321,7 @@ struct execution *rest_execution(struct rest *rest, struct http_request *r)
 	return x;
 }
 
-void rest_reply_failure(struct http_request *r, const struct failure *f)
+static enum http_error code_of(const struct failure *f)
 {
 	static const enum http_error codes[] = {
 		[FAIL_INVALID] = HTTP_INVALID_ARGUMENT,
@@ -316,8 +336,19 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		[FAIL_UNSUPPORTED] = HTTP_UNSUPPORTED,
 		[FAIL_PERMISSION] = HTTP_PERMISSION_DENIED,
 		[FAIL_NO_SPACE] = HTTP_RESOURCE_EXHAUSTED,
+		[FAIL_IMAGE] = HTTP_IMAGE_PULL_FAILED,
 		[FAIL_INTERNAL] = HTTP_INTERNAL,
 	};
+	return codes[f->kind];
+}
+
+const char *rest_failure_code(const struct failure *f)
+{
+	return http_error_code(code_of(f));
+}
+
+void rest_reply_failure(struct http_request *r, const struct failure *f)
+{
 	unsigned status = f->kind == FAIL_NO_SPACE ? 507 : 0;
 	json_t *more = json_object();
 	const char *name = f->errnum ? strerrorname_np(f->errnum) : NULL;
@@ -338,10 +369,10 @@ void rest_reply_failure(struct http_request *r, const struct failure *f)
 		size_t len = strlen(f->stage);
 		const char *rest = strncmp(f->message, f->stage, len) == 0 ? f->message + len : f->message;
 		rest += strspn(rest, ": ");
-		http_reply_error_with(r, 0, codes[f->kind], more, "%s: %s: %s", f->stage,
-				      name ? name : "failed", rest);
+		http_reply_error_with(r, 0, code_of(f), more, "%s: %s: %s", f->stage, name ? name : "failed",
+				      rest);
 	} else {
-		http_reply_error_with(r, status, codes[f->kind], more, "%s", f->message);
+		http_reply_error_with(r, status, code_of(f), more, "%s", f->message);
 	}
 }
 

@@ -128,6 +128,29 @@ static const char *const steps[] = {
 	/* JSON, boxes/settings.c */
 	"ALTER TABLE boxes ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';",
 
+	"CREATE TABLE images ("
+	"	digest TEXT PRIMARY KEY," /* of the manifest */
+	"	size INTEGER NOT NULL,"   /* of the squashfs */
+	"	config TEXT NOT NULL,"    /* the image's own, JSON */
+	"	created_ms INTEGER NOT NULL"
+	") WITHOUT ROWID;"
+	"CREATE TABLE image_names ("
+	"	prefix TEXT NOT NULL,"
+	"	reference TEXT NOT NULL," /* whole: docker.io/library/alpine:latest */
+	"	digest TEXT NOT NULL,"
+	"	cached_ms INTEGER NOT NULL,"
+	"	PRIMARY KEY (prefix, reference)"
+	") WITHOUT ROWID;",
+
+	"CREATE TABLE volumes ("
+	"	id TEXT PRIMARY KEY,"
+	"	prefix TEXT NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	used_ms INTEGER NOT NULL," /* 0: not yet */
+	"	UNIQUE (prefix, name)"
+	") WITHOUT ROWID;",
+
 	/* Disks, disks/layers.h. One that was made before has its box's id. */
 	"CREATE TABLE layers ("
 	"	id TEXT PRIMARY KEY,"

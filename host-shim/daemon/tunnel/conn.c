@@ -293,6 +293,16 @@ static void on_deadline(uv_timer_t *t)
 		conn_refuse(c, "408 Request Timeout", "the request did not arrive in time");
 }
 
+void tunnel_conns_end(struct tunnel *t)
+{
+	struct tunnel_conn *c, *next;
+	for (c = LIST_FIRST(&t->tunnels->conns); c; c = next) {
+		next = LIST_NEXT(c, entry);
+		if (c->port == t->port && strcmp(c->box_id, t->box_id) == 0)
+			tunnel_conn_destroy(c);
+	}
+}
+
 void tunnel_conn_create(struct tunnel *t, int fd)
 {
 	struct tunnels *ts = t->tunnels;

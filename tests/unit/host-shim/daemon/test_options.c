@@ -6,11 +6,15 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host-shim/daemon/options.h"
+#include "proto/cleanup.h"
 
 #define PARSE(o, e, ...)                                                             \
 	({                                                                           \
@@ -47,6 +51,37 @@ static void defaults(void **state)
 	options_finish(&o);
 }
 
+/* The default kernel, as a copy for the caller to free. */
+static char *default_kernel(void)
+{
+	struct options o;
+	struct err e = {0};
+	assert_int_equal(PARSE(&o, &e), 0);
+	char *path = strdup(o.kernel);
+	options_finish(&o);
+	return path;
+}
+
+static void the_small_kernel_is_used_where_it_is(void **state)
+{
+	(void)state;
+	_cleanup_free_ char *packaged = default_kernel();
+	char folder[PATH_MAX], small[PATH_MAX + 16];
+	char *end = strrchr(packaged, '/');
+	assert_null(strstr(packaged, "/small/"));
+
+	snprintf(folder, sizeof folder, "%.*s", (int)(end - packaged), packaged);
+	assert_true(mkdir(folder, 0755) == 0 || errno == EEXIST);
+	snprintf(folder, sizeof folder, "%.*s/small", (int)(end - packaged), packaged);
+	assert_true(mkdir(folder, 0755) == 0 || errno == EEXIST);
+	snprintf(small, sizeof small, "%s/vmlinux", folder);
+	close(open(small, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	_cleanup_free_ char *found = default_kernel();
+	unlink(small);
+	rmdir(folder);
+	assert_string_equal(found, small);
+}
+
 static void given(void **state)
 {
 	(void)state;
@@ -54,7 +89,7 @@ static void given(void **state)
 	struct err e = {0};
 	assert_int_equal(PARSE(&o, &e, "--listen", "[::1]:0", "--listen=127.0.0.1:1", "--unix", "/u",
 			       "--state", "rel", "--kernel", "/k", "--api-key-file", "key", "--no-auth",
-			       "--accel", "kvm"),
+			       "--accel", "kvm", "--machine", "microvm"),
 			 0);
 	assert_int_equal(o.n_listen, 2);
 	assert_string_equal(o.listen[1], "127.0.0.1:1");
@@ -62,6 +97,7 @@ static void given(void **state)
 	assert_int_equal(o.state_dir[0], '/');
 	assert_string_equal(strrchr(o.state_dir, '/'), "/rel");
 	assert_string_equal(o.kernel, "/k");
+	assert_string_equal(o.machine, "microvm");
 	assert_true(o.no_auth);
 	options_finish(&o);
 	assert_int_equal(PARSE(&o, &e, "--unix", "/u"), 0);
@@ -80,7 +116,6 @@ static void refused(void **state)
 		{"--listen", NULL, "--listen"},
 		{"stray", NULL, "stray"},
 		{"--accel", "fast", "--accel fast"},
-		{"--machine", "microvm", "not built yet"},
 		{"--machine", "pc", "--machine pc"},
 		{"--state", "", "path"},
 		{"--no-auth=yes", NULL, "--no-auth"},
@@ -109,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),
+		cmocka_unit_test(the_small_kernel_is_used_where_it_is),
 		cmocka_unit_test(given),
 		cmocka_unit_test(refused),
 	};

@@ -49,7 +49,7 @@ static void refusals_name_the_option(void **state)
 	} cases[] = {
 		{"--cpus", "0", "--cpus"},     {"--cpus", "+1", "--cpus"},
 		{"--cid", "2", "--cid"},       {"--cid", "4294967295", "--cid"},
-		{"--accel", "xen", "--accel"}, {"--machine", "microvm", "--machine"},
+		{"--accel", "xen", "--accel"}, {"--machine", "pc", "--machine"},
 		{"--disk", "/a", "--disk"},    {"--frobnicate", "/a", "--frobnicate"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -129,7 +129,8 @@ static void words_give_scopes(void **state)
 	(void)state;
 	assert_int_equal(scopes_of_word("box:read", 8), SCOPE_BOX_READ);
 	assert_int_equal(scopes_of_word("box:rea", 7), -1);
-	assert_int_equal(scopes_of_word("read:volumes", 12), 0);
+	assert_int_equal(scopes_of_word("write:volumes", 13), SCOPE_VOLUME_READ | SCOPE_VOLUME_WRITE);
+	assert_int_equal(scopes_of_word("write:registries", 16), 0);
 	assert_int_equal(scopes_of_words("boxes:write  nonsense box:exec"),
 			 SCOPE_BOX_WRITE | SCOPE_BOX_DELETE | SCOPE_BOX_EXEC);
 	assert_int_equal(scopes_of_words(""), 0);
@@ -161,6 +162,33 @@ static void a_key_is_known_by_what_was_shown_once(void **state)
 	assert_int_equal(take_away(CREDENTIAL_KEY, "k"), 0);
 	assert_null(credentials_check(t.credentials, key));
 	assert_int_equal(take_away(CREDENTIAL_KEY, "k"), -ENOENT);
+}
+
+/* As many as a prefix may have: each is found, across a restart too, and every other goes alone. */
+static void a_thousand_keys(void **state)
+{
+	(void)state;
+	static char keys[CREDENTIALS_MAX][CREDENTIAL_TEXT_MAX];
+	char name[16];
+	for (int i = 0; i < CREDENTIALS_MAX; i++) {
+		snprintf(name, sizeof name, "k%d", i);
+		assert_int_equal(
+			add((struct credential_spec){.kind = CREDENTIAL_KEY, .name = name, .words = ""}), 0);
+		strcpy(keys[i], t.secret);
+	}
+	assert_int_equal(
+		add((struct credential_spec){.kind = CREDENTIAL_KEY, .name = "one more", .words = ""}),
+		-ENOSPC);
+	again();
+	for (int i = 0; i < CREDENTIALS_MAX; i += 2) {
+		snprintf(name, sizeof name, "k%d", i);
+		assert_int_equal(take_away(CREDENTIAL_KEY, name), 0);
+	}
+	for (int i = 0; i < CREDENTIALS_MAX; i++) {
+		const struct credential *c = credentials_check(t.credentials, keys[i]);
+		snprintf(name, sizeof name, "k%d", i);
+		assert_true(i % 2 ? c && strcmp(c->name, name) == 0 : !c);
+	}
 }
 
 /* The file holds no secret, only what is made of it. */
@@ -280,6 +308,7 @@ int main(void)
 		cmocka_unit_test(tokens_end_with_their_client),
 		cmocka_unit_test(a_client_has_so_many_tokens),
 		cmocka_unit_test(prefixes_stay),
+		cmocka_unit_test(a_thousand_keys),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -17,9 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host-shim/daemon/boxes/boxes.h"
+#include "host-shim/daemon/boxes/box.h"
 #include "host-shim/daemon/boxes/process.h"
 #include "host-shim/daemon/store/sql.h"
+#include "proto/clock.h"
 
 /* ---- sessions, as this test wishes ------------------------------------------------------------------ */
 
@@ -36,8 +37,15 @@ static struct {
 	bool silent;         /* no HELLO ever comes */
 	bool refuse;         /* Configure fails */
 	bool ignore_stop;    /* Shutdown is answered and nothing happens */
+	bool unlinked;       /* the link is down */
+	int dials;           /* of bulk connections */
+	int dialled;         /* op_case of the last */
 	bool was_configured; /* what HELLO says: an adopted box's agent is */
 	int sessions, configures, shutdowns, forgotten;
+	unsigned running; /* executions of every session */
+	uint64_t idle_ms; /* since when there are none */
+	int execs;
+	char mounts[256];
 	char reason[160]; /* of the latest session_destroy; "-" for NULL */
 	char hostname[80], env[80];
 	struct session *last;
@@ -89,6 +97,14 @@ void session_configure(struct session *s, const Tenon__Configure *c, unsigned de
 	snprintf(fake.hostname, sizeof fake.hostname, "%.*s", (int)c->hostname.len, c->hostname.data);
 	snprintf(fake.env, sizeof fake.env, "%.*s", c->n_env ? (int)c->env[0].len : 0,
 		 c->n_env ? (char *)c->env[0].data : "");
+	fake.mounts[0] = '\0';
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		const Tenon__Mount *m = c->mounts[i];
+		size_t used = strlen(fake.mounts);
+		snprintf(fake.mounts + used, sizeof fake.mounts - used, "%.*s at %.*s%s, ",
+			 (int)m->source.len, m->source.data, (int)m->target.len, m->target.data,
+			 m->read_only ? " read-only" : "");
+	}
 	assert_int_equal(c->seed.len, 64);
 	assert_int_equal(c->root->kind_case, TENON__ROOT__KIND_OVERLAY);
 	s->configured = done;
@@ -136,12 +152,49 @@ void session_destroy(struct session *s, const char *reason)
 unsigned session_running(const struct session *s)
 {
 	(void)s;
-	return 0;
+	return fake.running;
+}
+
+uint64_t session_idle_since(const struct session *s)
+{
+	(void)s;
+	return fake.idle_ms;
+}
+
+struct session_traffic session_traffic(const struct session *s)
+{
+	(void)s;
+	return (struct session_traffic){.sent = 3, .received = 4};
+}
+
+bool session_up(const struct session *s)
+{
+	(void)s;
+	return !fake.unlinked;
+}
+
+int session_bulk(struct session *s, const Tenon__BulkRequest *req, void (*wake)(void *arg), void *arg,
+		 struct bulk **out, struct err *e)
+{
+	(void)s;
+	(void)wake;
+	(void)arg;
+	(void)out;
+	fake.dialled = req->op_case;
+	fake.dials++;
+	return err_set(e, "bulk", ECONNREFUSED, "dialled");
+}
+
+void failure_from_agent(struct failure *f, const Tenon__Error *m)
+{
+	(void)m;
+	*f = (struct failure){.kind = FAIL_INTERNAL};
 }
 
 void executions_start(struct session *s, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	(void)s;
+	fake.execs++;
 	snprintf(fake.env, sizeof fake.env, "%s in %s", spec->argv[0], spec->cwd ? spec->cwd : "/");
 	done(arg, NULL, NULL);
 }
@@ -157,6 +210,7 @@ void executions_forget_box(struct executions *xs, const char *box_id)
 
 static const char script[] =
 	"#!/bin/sh\n"
+	"all=$*\n"
 	"while [ $# -gt 0 ]; do\n"
 	"	case $1 in --state-dir) state=$2;; --run-dir) run=$2;; --ready-fd) fd=$2;; --initrd) "
 	"initrd=$2;; esac\n"
@@ -165,7 +219,7 @@ static const char script[] =
 	"end() { echo \"{\\\"reason\\\":\\\"$1\\\",\\\"message\\\":\\\"$2\\\"}\" >$state/exit.json; exit 0; "
 	"}\n"
 	"trap 'end stopped' TERM; trap 'end guest_shutdown' USR1; trap 'end guest_reset' USR2\n"
-	"echo $$ >$state/pid\n"
+	"echo $$ >$state/pid; echo \"$all\" >$state/args\n"
 	"case $initrd in\n"
 	"*broken) echo 'cannot do it' >/proc/self/fd/$fd; end start_failed 'QEMU said no';;\n"
 	"*dumb) exit 3;;\n"
@@ -181,6 +235,7 @@ struct bench {
 	char dir[64], vmm[80], images[80], initrd[96], path[128];
 	uv_loop_t loop;
 	struct store *store;
+	struct volumes *volumes;
 	struct boxes *boxes;
 	struct box *box;
 	int done, failed;
@@ -232,11 +287,16 @@ static void open_all(struct bench *x)
 	assert_int_equal(uv_loop_init(&x->loop), 0);
 	fake.loop = &x->loop;
 	assert_int_equal(store_open(&x->store, &x->loop, db, &e), 0);
-	char run[80];
+	char run[80], template[96];
 	snprintf(run, sizeof run, "%s/run", x->dir);
 	mkdir(run, 0700);
+	snprintf(template, sizeof template, "%s/upper.ext4", x->images);
+	struct volumes_config v = {
+		.loop = &x->loop, .store = x->store, .state_dir = x->dir, .template = template};
+	assert_int_equal(volumes_create(&x->volumes, &v, &e), 0);
 	struct boxes_config c = {.loop = &x->loop,
 				 .store = x->store,
+				 .volumes = x->volumes,
 				 .state_dir = x->dir,
 				 .runtime_dir = run,
 				 .host_dir = x->dir,
@@ -257,6 +317,7 @@ static void open_all(struct bench *x)
 static void close_all(struct bench *x)
 {
 	boxes_destroy(x->boxes);
+	volumes_destroy(x->volumes);
 	store_close(x->store);
 	uv_run(&x->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&x->loop), 0);
@@ -283,6 +344,8 @@ static int setup(void **state)
 	f = fopen(x->path, "w");
 	fprintf(f, "tcg %s\n", self.boot);
 	fclose(f);
+	snprintf(x->path, sizeof x->path, "%s/base.squashfs", x->dir);
+	fclose(fopen(x->path, "w"));
 	snprintf(x->path, sizeof x->path, "%s/upper.ext4", x->dir);
 	f = fopen(x->path, "w");
 	fclose(f);
@@ -411,18 +474,15 @@ static void create_and_find(void **state)
 	assert_int_equal(boxes_count(x->boxes, "p"), 1);
 	assert_int_equal(boxes_count(x->boxes, "q"), 0);
 
-	struct box_spec taken = {.prefix = "p", .name = "first"},
-			foreign = {.prefix = "p", .image = "alpine"},
-			small = {.prefix = "p", .memory_mib = 16}, same = {.prefix = "q", .name = "first"};
+	struct box_spec taken = {.prefix = "p", .name = "first"}, small = {.prefix = "p", .memory_mib = 16},
+			same = {.prefix = "q", .name = "first"};
 	boxes_add(x->boxes, &taken, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_EXISTS);
-	boxes_add(x->boxes, &foreign, on_done, x);
-	assert_int_equal(x->failure.kind, FAIL_UNSUPPORTED);
 	boxes_add(x->boxes, &small, on_done, x);
 	assert_int_equal(x->failure.kind, FAIL_INVALID);
 	/* A name is another's in another prefix. */
 	boxes_add(x->boxes, &same, on_done, x);
-	wait_done(x, 4);
+	wait_done(x, 3);
 	assert_ptr_equal(boxes_find(x->boxes, "q", "first"), x->box);
 	assert_ptr_equal(boxes_find(x->boxes, "p", "first"), first);
 }
@@ -457,6 +517,8 @@ static void life(void **state)
 
 	start(x);
 	assert_int_equal(info(x).status, BOX_RUNNING);
+	assert_int_equal(info(x).traffic.sent, 6); /* of both VMs */
+	assert_int_equal(info(x).traffic.received, 8);
 	box_delete(x->box, true, on_done, x);
 	wait_done(x, 1);
 	assert_int_equal(x->failed, 0);
@@ -491,6 +553,59 @@ static void exec_starts_the_box(void **state)
 	wait_done(x, 1);
 	assert_string_equal(fake.env, "true in /srv");
 	assert_int_equal(info(x).status, BOX_RUNNING);
+}
+
+static void on_wake(void *arg)
+{
+	++*(int *)arg;
+}
+
+/* A file operation, a tunnel or a question for metrics that comes while the main link is made again. */
+static void operations_wait_for_the_link(void **state)
+{
+	struct bench *x = *state;
+	add(x, NULL);
+	start(x);
+	Tenon__GetMetrics get = TENON__GET_METRICS__INIT;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	req.op_case = TENON__BULK_REQUEST__OP_METRICS;
+	req.metrics = &get;
+	struct box_bulk_item item;
+	int woken[3] = {0};
+	fake.unlinked = true;
+	fake.dials = 0;
+	struct box_bulk *first = box_bulk(x->box, &req, false, on_wake, &woken[0]);
+	struct box_bulk *given_up = box_bulk(x->box, &req, false, on_wake, &woken[1]);
+	box_bulk_next(first, 0, &item);
+	assert_int_equal(item.kind, BULK_WAIT);
+	box_bulk_close(given_up);
+	uv_run(&x->loop, UV_RUN_NOWAIT);
+
+	Tenon__Hello hello = TENON__HELLO__INIT;
+	hello.configured = true;
+	fake.unlinked = false;
+	fake.last->c.up(fake.last->c.arg, &hello);
+	assert_int_equal(fake.dials, 1);
+	assert_int_equal(fake.dialled, TENON__BULK_REQUEST__OP_METRICS);
+	assert_int_equal(woken[0], 1);
+	box_bulk_next(first, 0, &item);
+	assert_int_equal(item.kind, BULK_FAILED);
+	assert_string_equal(item.failure.message, "dialled");
+	box_bulk_close(first);
+
+	/* The VM ends instead. */
+	fake.unlinked = true;
+	struct box_bulk *last = box_bulk(x->box, &req, false, on_wake, &woken[2]);
+	box_stop(x->box, 1000, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(woken[2], 1);
+	box_bulk_next(last, 0, &item);
+	assert_int_equal(item.kind, BULK_FAILED);
+	assert_int_equal(item.failure.kind, FAIL_UNAVAILABLE);
+	box_bulk_close(last);
+	assert_int_equal(fake.dials, 1);
+	assert_int_equal(woken[1], 0);
+	fake.unlinked = false;
 }
 
 static void failing_start(struct bench *x, const char *words)
@@ -737,6 +852,441 @@ static void sweeps_what_has_no_row(void **state)
 	assert_int_equal(access(other, F_OK), 0);
 }
 
+/* ---- volumes ------------------------------------------------------------------------------------------ */
+
+static void on_volume(void *arg, const struct volume_info *v, int status, const struct err *e)
+{
+	struct bench *x = arg;
+	(void)v;
+	(void)e;
+	assert_int_equal(status, 0);
+	x->done++;
+}
+
+/* A box of this name with these mounts; its failure, if there is one, is in x. */
+static void add_with(struct bench *x, const char *name, struct volume_mount *mounts, size_t n)
+{
+	struct box_settings settings = {.volumes = mounts, .n_volumes = n};
+	struct box_spec spec = {.prefix = "p", .name = name, .auto_resume = true, .settings = &settings};
+	x->failed = 0;
+	boxes_add(x->boxes, &spec, on_done, x);
+	wait_done(x, 1);
+}
+
+static void add_volumes(struct bench *x)
+{
+	volumes_add(x->volumes, "p", "one", on_volume, x);
+	volumes_add(x->volumes, "p", "two", on_volume, x);
+	volumes_add(x->volumes, "q", "foreign", on_volume, x);
+	wait_done(x, 3);
+}
+
+static void volumes_of_a_box_are_found_or_refused(void **state)
+{
+	struct bench *x = *state;
+	add_volumes(x);
+	struct volume_info one;
+	assert_true(volumes_find(x->volumes, "p", "one", &one));
+	char *id = strdup(one.id);
+	struct volume_mount nobody = {"three", "/a", false}, foreign = {"foreign", "/a", false},
+			    twice[] = {{"one", "/a", false}, {id, "/b", true}};
+	add_with(x, NULL, &nobody, 1);
+	assert_int_equal(x->failure.kind, FAIL_NOT_FOUND);
+	assert_string_equal(x->failure.field, "create.volumes");
+	add_with(x, NULL, &foreign, 1);
+	assert_int_equal(x->failure.kind, FAIL_NOT_FOUND);
+	add_with(x, NULL, twice, 2);
+	assert_int_equal(x->failure.kind, FAIL_INVALID);
+	assert_null(x->box);
+	assert_null(boxes_volume_user(x->boxes, id));
+
+	struct volume_mount many[BOX_VOLUMES_MAX + 1];
+	for (size_t i = 0; i <= BOX_VOLUMES_MAX; i++)
+		many[i] = (struct volume_mount){"one", "/a", true};
+	add_with(x, NULL, many, BOX_VOLUMES_MAX + 1);
+	assert_int_equal(x->failure.kind, FAIL_INVALID);
+	free(id);
+}
+
+static void volumes_become_disks_and_mounts(void **state)
+{
+	struct bench *x = *state;
+	char args[4096] = "", disk[512];
+	add_volumes(x);
+	struct volume_mount mounts[] = {{"two", "/b", true}, {"one", "/b/a", false}};
+	add_with(x, "box", mounts, 2);
+	start(x);
+	assert_int_equal(x->failed, 0);
+	assert_string_equal(fake.mounts, "vdc at /b read-only, vdd at /b/a, ");
+	FILE *f = fopen(in_state(x, "args"), "r");
+	assert_non_null(f);
+	assert_non_null(fgets(args, sizeof args, f));
+	fclose(f);
+	for (int i = 0; i < 2; i++) {
+		struct volume_info v;
+		assert_true(volumes_find(x->volumes, "p", i ? "one" : "two", &v));
+		assert_true(v.used_ms > 0);
+		assert_string_equal(boxes_volume_user(x->boxes, v.id), "box");
+		snprintf(disk, sizeof disk, " --disk %s/volumes/%s.img,format=raw,readonly=%s", x->dir, v.id,
+			 i ? "off" : "on");
+		if (!strstr(args, disk))
+			fail_msg("no %s in %s", disk, args);
+	}
+	/* What the guest has in its cache belongs to the volume: even a forced end is asked for. */
+	box_delete(x->box, true, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(fake.shutdowns, 1);
+	snprintf(disk, sizeof disk, "%s/volumes", x->dir);
+	assert_int_equal(entries(disk), 3);
+}
+
+/* Whether a start of it fails since the other runs. */
+static bool is_refused(struct bench *x, struct box *b)
+{
+	x->failed = 0;
+	box_start(b, on_done, x);
+	wait_done(x, 1);
+	if (!x->failed)
+		return false;
+	assert_int_equal(x->failure.kind, FAIL_CONFLICT);
+	assert_non_null(strstr(x->failure.message, "box writer"));
+	return true;
+}
+
+static void a_writer_has_a_volume_alone(void **state)
+{
+	struct bench *x = *state;
+	add_volumes(x);
+	struct volume_mount rw = {"one", "/a", false}, ro = {"one", "/b", true};
+	struct box *reader[2], *writer;
+	for (int i = 0; i < 2; i++) {
+		add_with(x, i ? "reader1" : "reader0", &ro, 1);
+		reader[i] = x->box;
+	}
+	add_with(x, "writer", &rw, 1);
+	writer = x->box;
+	start(x);
+	assert_true(is_refused(x, reader[0]));
+
+	/* The next tenond knows it, too. */
+	fake.was_configured = true;
+	reopen(x);
+	fake.was_configured = false;
+	writer = x->box;
+	for (int i = 0; i < 2; i++)
+		reader[i] = boxes_find(x->boxes, "p", i ? "reader1" : "reader0");
+	assert_true(is_refused(x, reader[0]));
+
+	/* Who came while it was stopping is told, too, when another was faster. */
+	box_stop(writer, 100, on_done, x);
+	wait_done(x, 1);
+	assert_false(is_refused(x, reader[0]));
+	assert_false(is_refused(x, reader[1]));
+	x->failed = 0;
+	box_start(writer, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(x->failed, 1);
+	assert_non_null(strstr(x->failure.message, "box reader0"));
+	for (int i = 0; i < 2; i++) {
+		x->box = reader[i];
+		vmm_pid(x);
+		box_stop(reader[i], 100, on_done, x);
+		wait_done(x, 1);
+	}
+}
+
+/* A tenond that was killed in the middle of a stop: the next one ends it in order, too. */
+static void a_writer_is_stopped_in_order_after_a_crash(void **state)
+{
+	struct bench *x = *state;
+	add_volumes(x);
+	struct volume_mount rw = {"one", "/a", false};
+	add_with(x, "writer", &rw, 1);
+	start(x);
+	fake.ignore_stop = true;
+	box_stop(x->box, 1000, on_done, x);
+	wait_status(x, BOX_STOPPING);
+	fake.ignore_stop = false;
+	fake.was_configured = true;
+	reopen(x);
+	wait_status(x, BOX_STOPPED);
+	assert_int_equal(fake.shutdowns, 2);
+	assert_string_equal(fake.reason, "the guest shut down");
+	assert_nothing_runs(x);
+}
+
+static void a_volume_whose_disk_is_gone_is_named(void **state)
+{
+	struct bench *x = *state;
+	add_volumes(x);
+	struct volume_mount m = {"one", "/a", false};
+	add_with(x, NULL, &m, 1);
+	free(x->box->row.settings.volumes[0].volume);
+	x->box->row.settings.volumes[0].volume = strdup("vol_elsewhere");
+	failing_start(x, "volume vol_elsewhere");
+}
+
+/* ---- auto_stop, auto_delete, auto_resume --------------------------------------------------------------- */
+
+static void add_timed(struct bench *x, int64_t auto_stop, int64_t auto_delete, bool auto_resume)
+{
+	struct box_spec spec = {.prefix = "p",
+				.auto_stop = auto_stop,
+				.auto_delete = auto_delete,
+				.auto_resume = auto_resume};
+	boxes_add(x->boxes, &spec, on_done, x);
+	wait_done(x, 1);
+}
+
+/* As if nothing had been done with it for that long. */
+static void let_pass(struct bench *x, uint64_t ms)
+{
+	x->box->used_ms -= ms;
+	boxes_attend(x->boxes);
+}
+
+static void exec_in_box(struct bench *x)
+{
+	static const char *const argv[] = {"true", NULL};
+	struct exec_spec spec = {.argv = argv};
+	box_exec(x->box, &spec, (execution_started_fn)(void *)on_done, x);
+}
+
+static void an_idle_box_is_stopped(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 1, 0, true);
+	start(x);
+	uint64_t began = uv_hrtime();
+	wait_status(x, BOX_STOPPED);
+	assert_true((uv_hrtime() - began) / 1000000 > 900);
+	assert_int_equal(fake.shutdowns, 1); /* in order */
+	assert_string_equal(info(x).error, "");
+}
+
+static void what_is_in_use_is_not_stopped(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 100, 0, true);
+	start(x);
+	fake.running = 1;
+	let_pass(x, 1000000);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	/* From the end of the last command on. */
+	fake.running = 0;
+	fake.idle_ms = clock_ms(CLOCK_MONOTONIC) - 99000;
+	let_pass(x, 0);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+
+	struct box_use use = {0};
+	box_use_begin(x->box, &use);
+	fake.idle_ms = 1;
+	let_pass(x, 1000000);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	box_use_end(&use);
+	let_pass(x, 99000);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	let_pass(x, 2000);
+	assert_int_equal(x->box->row.life.status, BOX_STOPPING);
+	wait_status(x, BOX_STOPPED);
+}
+
+static void commands_have_a_limit(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 0, 0, true);
+	fake.running = BOX_EXECUTIONS_MAX; /* also for those that waited for its start */
+	exec_in_box(x);
+	wait_done(x, 1);
+	assert_int_equal(x->failure.kind, FAIL_EXHAUSTED);
+	fake.running--;
+	exec_in_box(x);
+	assert_int_equal(fake.execs, 1);
+	x->done = 0;
+}
+
+/* What asks for numbers neither stops a box nor keeps it. */
+static void metrics_are_no_use(void **state)
+{
+	struct bench *x = *state;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	add_timed(x, 100, 0, true);
+	start(x);
+	x->box->used_ms -= 99000;
+	uint64_t used = x->box->used_ms;
+	struct box_bulk *numbers = box_bulk(x->box, &req, false, on_adopted, x);
+	assert_int_equal(x->box->used_ms, used);
+	let_pass(x, 2000);
+	assert_int_equal(x->box->row.life.status, BOX_STOPPING);
+	box_bulk_close(numbers);
+	wait_status(x, BOX_STOPPED);
+
+	start(x);
+	struct box_bulk *file = box_bulk(x->box, &req, true, on_adopted, x);
+	let_pass(x, 1000000);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	box_bulk_close(file);
+	let_pass(x, 101000);
+	wait_status(x, BOX_STOPPED);
+}
+
+static void a_transfer_may_outlive_its_box(void **state)
+{
+	struct bench *x = *state;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	add_timed(x, 100, 0, true);
+	start(x);
+	struct box_bulk *file = box_bulk(x->box, &req, true, on_adopted, x);
+	box_delete(x->box, true, on_done, x);
+	wait_done(x, 1);
+	box_bulk_close(file);
+}
+
+/* A command that comes at any turn of the stop finds the box running, or starts it again. */
+static void a_command_is_not_lost_to_an_idle_stop(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 100, 0, true);
+	for (int turns = 0; turns < 40; turns++) {
+		start(x);
+		int before = fake.execs, shutdowns = fake.shutdowns;
+		let_pass(x, 101000);
+		assert_int_equal(fake.shutdowns, shutdowns + 1);
+		for (int i = 0; i < turns && info(x).status != BOX_STOPPED; i++)
+			uv_run(&x->loop, UV_RUN_ONCE);
+		exec_in_box(x);
+		wait_done(x, 1);
+		assert_int_equal(x->failed, 0);
+		assert_int_equal(fake.execs, before + 1);
+		assert_int_equal(info(x).status, BOX_RUNNING);
+		/* And one that came just before is what keeps it. */
+		vmm_pid(x);
+		x->box->used_ms -= 1000000;
+		exec_in_box(x);
+		boxes_attend(x->boxes);
+		wait_done(x, 1);
+		assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	}
+}
+
+static void a_stopped_box_that_may_not_resume(void **state)
+{
+	struct bench *x = *state;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	struct box_bulk_item item;
+	add_timed(x, 100, 0, false);
+	/* One that has never run is started all the same. */
+	exec_in_box(x);
+	wait_done(x, 1);
+	assert_int_equal(x->failed, 0);
+	vmm_pid(x);
+	let_pass(x, 101000);
+	/* While it stops and when it has. */
+	for (int i = 0; i < 2; i++) {
+		x->failed = 0;
+		exec_in_box(x);
+		wait_done(x, 1);
+		assert_int_equal(x->failed, 1);
+		assert_int_equal(x->failure.kind, FAIL_CONFLICT);
+		struct box_bulk *file = box_bulk(x->box, &req, true, on_adopted, x);
+		box_bulk_next(file, 0, &item);
+		assert_int_equal(item.kind, BULK_FAILED);
+		assert_int_equal(item.failure.kind, FAIL_CONFLICT);
+		box_bulk_close(file);
+		wait_status(x, BOX_STOPPED);
+	}
+	start(x);
+	assert_int_equal(info(x).status, BOX_RUNNING);
+}
+
+static void stop(struct bench *x)
+{
+	box_stop(x->box, 100, on_done, x);
+	wait_done(x, 1);
+}
+
+static bool is_gone(struct bench *x)
+{
+	return boxes_count(x->boxes, "p") == 0;
+}
+
+static void wait_box_gone(struct bench *x)
+{
+	uv_timer_t guard;
+	uv_timer_init(&x->loop, &guard);
+	uv_timer_start(&guard, stop_loop, 20000, 0);
+	while (!is_gone(x))
+		uv_run(&x->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&guard, NULL);
+	uv_run(&x->loop, UV_RUN_NOWAIT);
+}
+
+static void a_stopped_box_is_deleted(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 0, 1, true);
+	uint64_t began = uv_hrtime();
+	boxes_attend(x->boxes); /* one that has not run is not stopped */
+	start(x);
+	stop(x);
+	wait_box_gone(x);
+	assert_true((uv_hrtime() - began) / 1000000 > 900);
+	assert_int_equal(fake.forgotten, 1);
+}
+
+static int make_older(sqlite3 *db, void *arg, struct err *e)
+{
+	(void)arg;
+	return sql_exec(db, "UPDATE boxes SET updated_ms = updated_ms - 101000", e);
+}
+
+/* Counted from its stop, whatever became of tenond. */
+static void a_deletion_is_due_after_a_restart(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 0, 100, true);
+	start(x);
+	stop(x);
+	reopen(x);
+	assert_false(is_gone(x));
+	assert_int_equal(store_run(x->store, make_older, NULL, NULL), 0);
+	close_all(x);
+	open_all(x);
+	wait_box_gone(x);
+}
+
+static void a_start_keeps_a_box_that_would_go(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 0, 100, true);
+	for (int turns = 0; turns < 20; turns++) {
+		start(x);
+		stop(x);
+		x->box->told.updated_ms -= 99000;
+		boxes_attend(x->boxes);
+		box_start(x->box, on_done, x);
+		x->box->told.updated_ms -= 2000;
+		for (int i = 0; i < turns; i++)
+			uv_run(&x->loop, UV_RUN_NOWAIT);
+		boxes_attend(x->boxes);
+		wait_done(x, 1);
+		assert_int_equal(x->failed, 0);
+		vmm_pid(x);
+	}
+}
+
+/* An adopted box begins its idle time anew, and then it ends as another's does. */
+static void an_adopted_box_is_stopped(void **state)
+{
+	struct bench *x = *state;
+	add_timed(x, 1, 0, true);
+	start(x);
+	fake.was_configured = true;
+	reopen(x);
+	assert_int_equal(info(x).status, BOX_RUNNING);
+	wait_status(x, BOX_STOPPED);
+}
+
 /* One byte more than tenon-vmm takes, and its sockets would fail at each start instead. */
 static void runtime_dir_leaves_room_for_sockets(void **state)
 {
@@ -801,6 +1351,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(life, setup, teardown),
 		cmocka_unit_test_setup_teardown(concurrent_starts_share_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(exec_starts_the_box, setup, teardown),
+		cmocka_unit_test_setup_teardown(operations_wait_for_the_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(starts_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_template, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_by_itself, setup, teardown),
@@ -813,6 +1364,22 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sweeps_what_has_no_row, setup, teardown),
 		cmocka_unit_test_setup_teardown(runtime_dir_leaves_room_for_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(rows_survive, setup, teardown),
+		cmocka_unit_test_setup_teardown(volumes_of_a_box_are_found_or_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(volumes_become_disks_and_mounts, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_writer_has_a_volume_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_writer_is_stopped_in_order_after_a_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(commands_have_a_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_volume_whose_disk_is_gone_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_idle_box_is_stopped, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_in_use_is_not_stopped, setup, teardown),
+		cmocka_unit_test_setup_teardown(metrics_are_no_use, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_transfer_may_outlive_its_box, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_command_is_not_lost_to_an_idle_stop, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_stopped_box_that_may_not_resume, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_stopped_box_is_deleted, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_deletion_is_due_after_a_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_start_keeps_a_box_that_would_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_adopted_box_is_stopped, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

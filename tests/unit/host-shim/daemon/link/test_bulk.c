@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "host-shim/daemon/link/bulk.h"
+#include "later.h"
 #include "proto/frame.h"
 #include "proto/tenon.pb-c.h"
 
@@ -72,6 +73,12 @@ static void spin(void)
 {
 	for (int i = 0; i < 20; i++)
 		uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+static void wait_ms(unsigned ms)
+{
+	later_ms += ms;
+	spin();
 }
 
 static void say(const void *data, size_t len)
@@ -558,6 +565,65 @@ static void test_done_too_early_is_a_lie(void **state)
 	assert_int_equal(item.why->errnum, EPROTO);
 }
 
+/* Whom nobody answers: each time within its own deadline, and the owner is told why. */
+static void test_deadlines(void **state)
+{
+	(void)state;
+	static const struct {
+		Tenon__BulkRequest__OpCase op;
+		bool answered;
+		unsigned ms;
+	} silent[] = {
+		{TENON__BULK_REQUEST__OP_READ, false, BULK_ANSWER_MS},
+		{TENON__BULK_REQUEST__OP_TAR_IN, false, BULK_ANSWER_MS},
+		{TENON__BULK_REQUEST__OP_STAT, false, BULK_SILENCE_MS}, /* it is done when it answers */
+		{TENON__BULK_REQUEST__OP_READ, true, BULK_SILENCE_MS},
+	};
+	for (size_t i = 0; i < sizeof silent / sizeof *silent; i++) {
+		ask_for(silent[i].op);
+		assert_int_equal(next(9), BULK_WAIT);
+		if (silent[i].answered) {
+			say_done();
+			assert_int_equal(next(9), BULK_ANSWER);
+			assert_int_equal(next(9), BULK_WAIT);
+		}
+		wakes = 0;
+		wait_ms(silent[i].ms - 500);
+		assert_int_equal(next(9), BULK_WAIT);
+		wait_ms(1000);
+		assert_true(wakes > 0);
+		assert_int_equal(next(9), BULK_FAILED);
+		assert_int_equal(item.why->errnum, ETIMEDOUT);
+		bulk_destroy(b);
+		b = NULL;
+		hang_up();
+	}
+	/* A tunnel may be quiet as long as it likes. */
+	ask_for(TENON__BULK_REQUEST__OP_CONNECT);
+	say_done();
+	assert_int_equal(next(9), BULK_ANSWER);
+	assert_int_equal(next(9), BULK_WAIT);
+	wait_ms(10 * BULK_SILENCE_MS);
+	assert_int_equal(next(9), BULK_WAIT);
+}
+
+static void test_no_hello(void **state)
+{
+	(void)state;
+	Tenon__GetMetrics get = TENON__GET_METRICS__INIT;
+	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
+	req.op_case = TENON__BULK_REQUEST__OP_METRICS;
+	req.metrics = &get;
+	struct bulk_config c = {.loop = &loop, .socket_path = path, .host_epoch = EPOCH, .wake = on_wake};
+	assert_int_equal(bulk_create(&b, &c, &req, NULL), 0);
+	assert_int_equal(next(9), BULK_WAIT);
+	wait_ms(BULK_HELLO_MS - 500);
+	assert_int_equal(next(9), BULK_WAIT);
+	wait_ms(1000);
+	assert_int_equal(next(9), BULK_FAILED);
+	assert_int_equal(item.why->errnum, ETIMEDOUT);
+}
+
 #define with_rig(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -572,6 +638,8 @@ int main(void)
 		with_rig(test_an_event_in_pieces),
 		with_rig(test_lies_are_found),
 		with_rig(test_done_too_early_is_a_lie),
+		with_rig(test_deadlines),
+		with_rig(test_no_hello),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "host-shim/daemon/link/link.h"
+#include "later.h"
 
 static uv_loop_t loop;
 static char path[64];
@@ -108,6 +109,12 @@ static void spin(void)
 {
 	for (int i = 0; i < 10; i++)
 		uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+static void wait_ms(unsigned ms)
+{
+	later_ms += ms;
+	spin();
 }
 
 static void dial(unsigned port)
@@ -432,6 +439,50 @@ static void test_a_peer_that_does_not_read(void **state)
 	assert_int_equal(losts, 1);
 }
 
+/* Silence is asked about, the answer is a sign of life, and without one the link ends. */
+static void test_silence(void **state)
+{
+	(void)state;
+	uint8_t buf[64];
+	shake();
+	open_stream(true);
+	wait_ms(LINK_PING_MS - 500);
+	say_frame(FRAME_EVENT, 0, 0, NULL, 0);
+	spin();
+	wait_ms(LINK_PING_MS - 500); /* since then it is not so long */
+	assert_int_equal(recv(peer, buf, sizeof buf, MSG_DONTWAIT), -1);
+	for (int i = 0; i < 3; i++) {
+		wait_ms(LINK_PING_MS);
+		struct frame f = hear(buf);
+		assert_int_equal(f.type, FRAME_PING);
+		assert_int_equal(f.len, 8);
+		wait_ms(LINK_SILENCE_MS - 500);
+		say_frame(FRAME_PONG, 0, 0, f.payload, 8);
+		spin();
+		assert_int_equal(downs, 0);
+	}
+	wait_ms(LINK_PING_MS);
+	assert_int_equal(hear(buf).type, FRAME_PING);
+	wait_ms(LINK_SILENCE_MS - 500);
+	assert_int_equal(downs, 0);
+	wait_ms(1000);
+	assert_int_equal(downs, 1);
+	assert_int_equal(down_why.errnum, ETIMEDOUT);
+	assert_int_equal(losts, 1);
+}
+
+static void test_no_hello(void **state)
+{
+	(void)state;
+	dial(0);
+	wait_ms(LINK_HELLO_MS - 500);
+	assert_int_equal(downs, 0);
+	wait_ms(1000);
+	assert_int_equal(downs, 1);
+	assert_int_equal(ups, 0);
+	assert_int_equal(down_why.errnum, ETIMEDOUT);
+}
+
 static void test_nobody_there(void **state)
 {
 	(void)state;
@@ -453,6 +504,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_allowed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reset_and_goaway, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_peer_that_does_not_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_hello, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_there, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,212 @@
+/* In tenon-vmm's place: a box whose machine is this one. It starts tenon-init as a plain process, configures
+ * it, and offers it at vsock.sock, so that tenond drives hundreds of boxes where memory would not hold as
+ * many VMs, and so that REST can be measured without an emulated processor behind it. usage: standin
+ * …tenon-vmm's arguments…      TENON_INIT names the agent standin --relay PORT TARGET          TCP on
+ * loopback to TARGET (net.h), each connection by itself */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include "net.h"
+#include "proto/frame.h"
+#include "proto/message.h"
+#include "proto/tenon.pb-c.h"
+
+#define RELAY_STACK (128 * 1024)
+#define RELAY_BUFFER (64 * 1024)
+
+struct direction {
+	int from, to;
+};
+
+static void *relay(void *arg)
+{
+	struct direction d = *(struct direction *)arg;
+	free(arg);
+	uint8_t buf[RELAY_BUFFER];
+	ssize_t n;
+	while ((n = read(d.from, buf, sizeof buf)) > 0)
+		for (ssize_t put, done = 0; done < n; done += put)
+			if ((put = write(d.to, buf + done, (size_t)(n - done))) < 0) {
+				n = 0;
+				break;
+			}
+	shutdown(d.to, SHUT_RDWR);
+	shutdown(d.from, SHUT_RDWR);
+	return NULL;
+}
+
+static void start_direction(int from, int to)
+{
+	pthread_t thread;
+	pthread_attr_t small;
+	struct direction *d = malloc(sizeof *d);
+	*d = (struct direction){from, to};
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, RELAY_STACK);
+	pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &small, relay, d) != 0)
+		die("pthread_create");
+}
+
+/* Both live as long as this process: a bench has few connections. */
+static void join(int a, int b)
+{
+	start_direction(a, b);
+	start_direction(b, a);
+}
+
+/* ---- the agent ---- */
+
+static void hear_frame(int fd, enum frame_type type)
+{
+	uint8_t buf[FRAME_SIZE_MAX];
+	read_all(fd, buf, FRAME_HEADER_SIZE);
+	uint32_t len = wire_get_u32(buf);
+	if (buf[8] != type || len > FRAME_PAYLOAD_MAX)
+		die("another frame than was expected");
+	read_all(fd, buf + FRAME_HEADER_SIZE, len);
+}
+
+/* As a host of a lower epoch than any tenond: it finds a box that has been configured already. */
+static void configure(const char *path)
+{
+	uint8_t buf[256];
+	Tenon__Hello h = TENON__HELLO__INIT;
+	h.role = TENON__ROLE__ROLE_MAIN;
+	h.host_epoch = 1;
+	size_t n = FRAME_HELLO_PREFIX + tenon__hello__get_packed_size(&h);
+	int fd = dial_unix(path);
+	frame_put_header(buf, &(struct frame){.len = (uint32_t)n, .type = FRAME_HELLO});
+	frame_put_hello_prefix(buf + FRAME_HEADER_SIZE);
+	tenon__hello__pack(&h, buf + FRAME_HEADER_SIZE + FRAME_HELLO_PREFIX);
+	write_all(fd, buf, FRAME_HEADER_SIZE + n);
+	hear_frame(fd, FRAME_HELLO);
+
+	Tenon__InitramfsRoot initramfs = TENON__INITRAMFS_ROOT__INIT;
+	Tenon__Root root = TENON__ROOT__INIT;
+	root.kind_case = TENON__ROOT__KIND_INITRAMFS;
+	root.initramfs = &initramfs;
+	Tenon__Configure c = TENON__CONFIGURE__INIT;
+	c.root = &root;
+	ProtobufCBinaryData path_entry = {sizeof "PATH=/usr/bin:/bin" - 1, (uint8_t *)"PATH=/usr/bin:/bin"};
+	c.n_env = 1;
+	c.env = &path_entry;
+	Tenon__Request r = TENON__REQUEST__INIT;
+	r.op_case = TENON__REQUEST__OP_CONFIGURE;
+	r.configure = &c;
+	size_t len = tenon__request__get_packed_size(&r), size = message_wire_size(len);
+	tenon__request__pack(&r, buf + size - len);
+	message_put_frames(buf, len, 1, FRAME_REQ);
+	write_all(fd, buf, size);
+	hear_frame(fd, FRAME_RSP);
+	close(fd);
+}
+
+/* The box ends with its agent, as a machine does with its PID 1. */
+static void agent_ended(int signo)
+{
+	(void)signo;
+	_exit(0);
+}
+
+static void start_agent(const char *path)
+{
+	char listen_on[128];
+	snprintf(listen_on, sizeof listen_on, "unix:%s", path);
+	signal(SIGCHLD, agent_ended);
+	if (fork() != 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	execl(getenv("TENON_INIT"), "tenon-init", "--listen", listen_on, NULL);
+	_exit(127);
+}
+
+/* Ready when it can be dialled. */
+static void await_agent(const char *path)
+{
+	struct sockaddr_un at = unix_address(path);
+	for (uint64_t end = now() + 10 * NSEC_PER_SEC; now() < end; poll(NULL, 0, 2)) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+		    r = connect(fd, (struct sockaddr *)&at, sizeof at);
+		close(fd);
+		if (r == 0)
+			return;
+	}
+	die("the agent does not listen");
+}
+
+/* ---- serving ---- */
+
+static int listen_unix(const char *path)
+{
+	struct sockaddr_un at = unix_address(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0)
+		die(path);
+	return fd;
+}
+
+/* "CONNECT <port>\n": port 1000 is the agent, another one a unix socket beside it, floor.sock. */
+static void serve(int fd, const char *agent, const char *floor_path)
+{
+	char line[32];
+	size_t n = 0;
+	while (n < sizeof line - 1 && read(fd, line + n, 1) == 1 && line[n] != '\n')
+		n++;
+	line[n] = '\0';
+	int to = dial_unix(strcmp(line, "CONNECT 1000") == 0 ? agent : floor_path);
+	write_all(fd, "OK 1\n", 5);
+	join(fd, to);
+}
+
+static const char *argument(char **argv, const char *name)
+{
+	for (; argv[0] && argv[1]; argv++)
+		if (strcmp(argv[0], name) == 0)
+			return argv[1];
+	return "";
+}
+
+static void relay_tcp(int port, const char *target)
+{
+	int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in at = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(listener, (struct sockaddr *)&at, sizeof at) < 0 || listen(listener, 16) < 0)
+		die("bind");
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		join(fd, dial(target));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
+		relay_tcp(atoi(argv[2]), argv[3]);
+	char agent[108], sock[108], floor_path[108], doorbell[108];
+	const char *dir = argument(argv, "--run-dir");
+	int ready = atoi(argument(argv, "--ready-fd"));
+	snprintf(agent, sizeof agent, "%s/agent.sock", dir);
+	snprintf(sock, sizeof sock, "%s/vsock.sock", dir);
+	snprintf(floor_path, sizeof floor_path, "%s/floor.sock", dir);
+	snprintf(doorbell, sizeof doorbell, "%s/vsock.sock_1001", dir);
+	unlink(agent);
+	unlink(sock);
+	int listener = listen_unix(sock);
+	start_agent(agent);
+	await_agent(agent);
+	configure(agent);
+	write_all(ready, "ready\n", 6);
+	close(ready);
+	close(dial_unix(doorbell));
+	for (;;)
+		serve(accept(listener, NULL, NULL), agent, floor_path);
+}

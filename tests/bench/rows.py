@@ -1,0 +1,140 @@
+"""What runs in turns with its floor, and the goal of each."""
+
+import io
+import os
+import tarfile
+from dataclasses import dataclass
+
+from harness import MIB, Figure, in_turns, microseconds, milliseconds, rate
+from places import GuestLink, GuestRest, PlainLink, PlainRest
+
+SMALL_FILES = 10000
+
+
+@dataclass
+class Row:
+    """One thing that both sides do. `{data}` and `{files}` in the arguments are folders of the place and of this
+    machine; lists differ where the floor has another word for it."""
+    name: str
+    ours: list
+    floor: list
+    count: int  # operations in one turn
+    size: int = 0  # bytes of one: the figure is a rate; else it is a time
+    goal: float = None
+    goal_guest: float = None  # where the guest's differs: None is the same
+    relayed: bool = False  # the floor is reached through a bare TCP relay
+    unpacks: bool = False  # leaves something behind in {data}
+    note: str = ""
+
+
+def link_rows(big, quick):
+    out = str(big // 2 if quick else big)
+    tars = 1
+    return [
+        Row("ping", ["echo"], ["echo"], 200, note="64-byte round trip; no goal of its own"),
+        Row("exec of true", ["exec"], ["exec"], 100, goal=1.25),
+        Row("stdout", ["stdout", out], ["stdout", out], 1, size=int(out), goal=0.9),
+        Row("file in", ["write", "{data}/w", "{files}/big"], ["write", "{data}/x", "{files}/big"], tars, size=big,
+            unpacks=True),
+        Row("tar in, one file", ["tarin", "{data}/t", "{files}/big.tar"], ["write", "{data}/x", "{files}/big"], tars,
+            size=big, goal=0.85, unpacks=True, note="beside a bare copy of the file"),
+        Row("tar out, one file", ["tarout", "{data}/big"], ["read", "{data}/big"], tars, size=big, goal=0.85,
+            note="beside a bare copy of the file"),
+        Row("tar in, 10,000 files", ["tarin", "{data}/t", "{files}/small.tar"],
+            ["tarin", "{data}/x", "{files}/small.tar"], tars, goal=1 / 0.85, unpacks=True, note="beside tar"),
+        Row("tar out, 10,000 files", ["tarout", "{data}/small"], ["tarout", "{data}/small"], tars, goal=1 / 0.85,
+            note="beside tar"),
+    ]
+
+
+def rest_rows(big, quick):
+    out = str(big // 2 if quick else big)
+    return [
+        Row("REST: exec of true, whole", ["wait"], ["exec"], 100, goal=1.6, note="POST …/exec?wait=true"),
+        Row("REST: exec of true, started", ["post"], ["exec"], 100, note="POST …/exec"),
+        Row("REST: stdout, WebSocket", ["ws", out], ["stdout", out], 1, size=int(out), goal=0.75, relayed=True),
+        Row("REST: stdout, events", ["sse", out], ["stdout", out], 1, size=int(out), relayed=True,
+            note="base64: four bytes for three"),
+        Row("REST: tar in, one file", ["put", "{data}/t", "{files}/big.tar"], ["write", "{data}/x", "{files}/big"], 1,
+            size=big, goal=0.85, relayed=True, unpacks=True),
+        Row("REST: tar in, 10,000 files", ["put", "{data}/t/", "{files}/small.tar"],
+            ["tarin", "{data}/x", "{files}/small.tar"], 1, goal=1 / 0.85, relayed=True, unpacks=True),
+    ]
+
+
+def make_files(folder, big):
+    """big, big.tar and small.tar, the same bytes each time."""
+    block = bytes(range(256)) * 4096
+    with open(folder / "big", "wb") as f:
+        for _ in range(big // len(block)):
+            f.write(block)
+    with tarfile.open(folder / "big.tar", "w") as tar:
+        tar.add(folder / "big", "big")
+    with tarfile.open(folder / "small.tar", "w") as tar:
+        for n in range(100):
+            tar.addfile(directory(f"d{n}"))
+            for i in range(SMALL_FILES // 100):
+                info = tarfile.TarInfo(f"d{n}/f{i}")
+                info.size = 100 + i
+                tar.addfile(info, io.BytesIO(block[:info.size]))
+
+
+def directory(name):
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info
+
+
+def measure(report, place, row, ours, floor, rounds):
+    figure = Figure(place.name, row.name, "MiB/s" if row.size else "ms" if row.unpacks or row.goal == 1 / 0.85 else "µs",
+                    goal=row.goal, best="high" if row.size else "low", note=row.note)
+    scale = rate(row.size) if row.size else milliseconds if figure.unit == "ms" else microseconds
+    words = {"data": place.data, "files": report.files}
+
+    def run(side, args):
+        if row.unpacks:
+            place.clean()
+        return side(row.count, *[a.format(**words) for a in args])
+
+    report.take(figure, lambda f: in_turns(f, lambda: run(ours, row.ours),
+                                           lambda: run(lambda *a: floor(*a), row.floor), rounds, scale))
+
+
+def link(report, place, rounds, big, quick):
+    prepared = False
+    for row in link_rows(big, quick):
+        if "out, " in row.name and not prepared:
+            place.clean()
+            for name, what in (("big", "write"), ("small", "tarin")):
+                source = report.files / ("big" if name == "big" else "small.tar")
+                place.load("floor", 1, what, place.data / name, source)
+            prepared = True
+        if "out, " in row.name:  # load numbers what it makes
+            row.ours, row.floor = [[a + ".1" if "{data}" in a else a for a in args] for args in (row.ours, row.floor)]
+        if row.unpacks:
+            prepared = False
+        measure(report, place, row, lambda *a: place.load("agent", *a), lambda *a: place.load("floor", *a), rounds)
+
+
+def rest(report, place, rounds, big, quick):
+    for row in rest_rows(big, quick):
+        measure(report, place, row, place.rest, lambda *a, r=row.relayed: place.floor(*a, relayed=r), rounds)
+
+
+def run(report, quick):
+    rounds = 2 if quick else 7
+    for make, rows, big in ((PlainLink, link, 256 * MIB), (PlainRest, rest, 256 * MIB),
+                            (GuestLink, link, 64 * MIB), (GuestRest, rest, 64 * MIB)):
+        big = min(big, 16 * MIB) if quick else big
+        make_files(report.files, big)
+        try:
+            place = make()
+        except Exception as e:  # noqa: BLE001
+            report.fact(make.name, f"all rows of {make.__name__}", "", lambda e=e: fail(e))
+            continue
+        with place:
+            rows(report, place, rounds, big, quick)
+
+
+def fail(e):
+    raise e
