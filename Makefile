@@ -49,7 +49,7 @@ libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
 libs_net := -lslirp -lseccomp
-libs_daemon := $(libs_proto) -lmicrohttpd -lgnutls -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -lpthread
+libs_daemon := $(libs_proto) -lmicrohttpd -lgnutls -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -larchive -lzstd -lpthread
 libs_cli := -lcurl -ljansson -lnettle
 libs_flatten := -larchive -ljansson -lnettle
 

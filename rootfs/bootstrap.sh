@@ -12,7 +12,7 @@ run="gcc libc6-dev make protobuf-c-compiler
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils
-     libarchive-dev skopeo"
+     libarchive-dev libzstd-dev skopeo"
 kernel="flex bison bc libelf-dev xz-utils"
 test="iproute2 libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.

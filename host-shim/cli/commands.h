@@ -14,6 +14,10 @@ struct globals {
 int command_run(const struct globals *g, int argc, char **argv);
 int command_exec(const struct globals *g, int argc, char **argv);
 int command_cp(const struct globals *g, int argc, char **argv);
+int command_snapshot(const struct globals *g, int argc, char **argv);
+int command_clone(const struct globals *g, int argc, char **argv);
+int command_export(const struct globals *g, int argc, char **argv);
+int command_import(const struct globals *g, int argc, char **argv);
 int command_ps(const struct globals *g, int argc, char **argv);
 int command_volume(const struct globals *g, int argc, char **argv);
 int command_rm(const struct globals *g, int argc, char **argv);

@@ -14,75 +14,7 @@
 #include "child.h"
 #include "commands.h"
 #include "proto/cleanup.h"
-
-#define ERROR_MAX 4096
-
-struct transfer {
-	CURL *curl;
-	int fd;       /* of the archive */
-	pid_t packer; /* 0: the archive is stdin */
-	bool failed;  /* on our side, and complained of */
-	char error[ERROR_MAX];
-	size_t error_len;
-};
-
-/* ---- the archive over HTTP ---- */
-
-static size_t on_read(char *out, size_t size, size_t count, void *arg)
-{
-	struct transfer *t = arg;
-	ssize_t n;
-	do
-		n = read(t->fd, out, size * count);
-	while (n < 0 && errno == EINTR);
-	if (n > 0)
-		return (size_t)n;
-	/* An archive that was not finished must not pass for a whole one. */
-	t->failed = n < 0 || (t->packer && !child_succeeded(t->packer));
-	t->packer = 0;
-	return t->failed ? CURL_READFUNC_ABORT : 0;
-}
-
-static size_t on_write(char *bytes, size_t size, size_t count, void *arg)
-{
-	struct transfer *t = arg;
-	long status = 0;
-	size_t n = size * count;
-	curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status != 200) {
-		size_t keep = n < ERROR_MAX - t->error_len ? n : ERROR_MAX - t->error_len;
-		memcpy(t->error + t->error_len, bytes, keep);
-		t->error_len += keep;
-		return n;
-	}
-	for (size_t at = 0; at < n;) {
-		ssize_t written = write(t->fd, bytes + at, n - at);
-		if (written < 0 && errno != EINTR) {
-			t->failed = true;
-			return 0;
-		}
-		at += written > 0 ? (size_t)written : 0;
-	}
-	return n;
-}
-
-/* 0, or EXIT_TENON after a complaint. */
-static int perform(struct transfer *t)
-{
-	struct api_error e;
-	long status = 0;
-	CURLcode code = curl_easy_perform(t->curl);
-	curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (code == CURLE_OK && status / 100 == 2)
-		return 0;
-	if (status >= 400) {
-		api_read_error(&e, status, t->error, t->error_len);
-		return complain("%s", e.message);
-	}
-	if (t->failed)
-		return complain("the archive could not be passed on");
-	return complain("%s", curl_easy_strerror(code));
-}
+#include "transfer.h"
 
 static char *files_path(const char *box, const char *what, const char *path)
 {
@@ -102,8 +34,7 @@ static CURL *start(const struct api *a, const char *box, const char *what, const
 		complain("no memory");
 		return NULL;
 	}
-	curl_easy_setopt(t->curl, CURLOPT_WRITEFUNCTION, on_write);
-	curl_easy_setopt(t->curl, CURLOPT_WRITEDATA, t);
+	transfer_receive(t);
 	return t->curl;
 }
 
@@ -146,10 +77,8 @@ static int send_archive(const struct api *a, const char *box, const char *to, st
 {
 	if (!start(a, box, "", to, t))
 		return EXIT_TENON;
-	curl_easy_setopt(t->curl, CURLOPT_UPLOAD, 1L);
-	curl_easy_setopt(t->curl, CURLOPT_READFUNCTION, on_read);
-	curl_easy_setopt(t->curl, CURLOPT_READDATA, t);
-	int code = perform(t);
+	transfer_send(t);
+	int code = transfer_perform(t);
 	curl_easy_cleanup(t->curl);
 	return code;
 }
@@ -189,7 +118,7 @@ static int receive_archive(const struct api *a, const char *box, const char *fro
 {
 	if (!start(a, box, "", from, t))
 		return EXIT_TENON;
-	int code = perform(t);
+	int code = transfer_perform(t);
 	curl_easy_cleanup(t->curl);
 	return code;
 }

@@ -13,6 +13,10 @@ static const struct {
 	{"run", command_run, "make a box and run a command in it"},
 	{"exec", command_exec, "run a command in a box"},
 	{"cp", command_cp, "copy files to a box, or from one"},
+	{"snapshot", command_snapshot, "keep the state of a box's disk, or go back to it"},
+	{"clone", command_clone, "make a box of another's disk"},
+	{"export", command_export, "write a box to a file"},
+	{"import", command_import, "make a box of such a file"},
 	{"ps", command_ps, "list boxes"},
 	{"rm", command_rm, "remove boxes"},
 	{"pull", command_pull, "fetch an image from a registry"},
@@ -26,7 +30,7 @@ static void usage(FILE *to)
 {
 	fputs("usage: tenon [--host URL] [--key KEY] [--cacert FILE] COMMAND ...\n\n", to);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-		fprintf(to, "  %-6s %s\n", commands[i].name, commands[i].what);
+		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].what);
 	fputs("\n  --host    http[s]://ADDRESS:PORT or unix:PATH; else $TENON_HOST, else "
 	      "http://127.0.0.1:8100\n"
 	      "  --key     else $TENON_KEY, $TENON_KEY_FILE, or this user's own tenond's\n"

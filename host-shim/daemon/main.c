@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <uv.h>
 
+#include "archives/archives.h"
 #include "auth/auth.h"
 #include "boxes/boxes.h"
 #include "executions/executions.h"
@@ -22,18 +23,21 @@
 #include "tunnel/tunnel.h"
 #include "volumes/volumes.h"
 
+#define LET_GO_MS 20000
 #define VERSION "tenon 0.1.0"
 
 struct daemon {
 	struct options options;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, hangup;
+	uv_timer_t patience;
 	int lock;
 	char *runtime_dir;
 	struct store *store;
 	struct executions *executions;
 	struct volumes *volumes;
 	struct boxes *boxes;
+	struct archives *archives;
 	struct images *images;
 	struct auth *auth;
 	struct tunnels *tunnels;
@@ -242,6 +246,11 @@ static int create_parts(struct daemon *d, struct err *e)
 	r = images_create(&d->images, &ic, e);
 	if (r < 0)
 		return r;
+	struct archives_config arc = {
+		.loop = &d->loop, .boxes = d->boxes, .images = d->images, .state_dir = o->state_dir};
+	r = archives_create(&d->archives, &arc, e);
+	if (r < 0)
+		return r;
 	struct auth_config ac = {.store = d->store,
 				 .state_dir = o->state_dir,
 				 .key_file = o->api_key_file,
@@ -257,6 +266,7 @@ static int create_parts(struct daemon *d, struct err *e)
 		return r;
 	struct rest_config rc = {.loop = &d->loop,
 				 .boxes = d->boxes,
+				 .archives = d->archives,
 				 .images = d->images,
 				 .executions = d->executions,
 				 .volumes = d->volumes,
@@ -306,8 +316,14 @@ static int run(struct daemon *d, struct err *e)
 	return -d->failure.errnum;
 }
 
+static void on_late(uv_timer_t *t)
+{
+	*(bool *)t->data = true;
+}
+
 static void let_go(struct daemon *d)
 {
+	bool late = false;
 	http_server_destroy(d->http);
 	tunnels_destroy(d->tunnels);
 	replay_freeze(d->replay);
@@ -317,14 +333,25 @@ static void let_go(struct daemon *d)
 	executions_destroy(d->executions);
 	rest_destroy(d->rest);
 	store_close(d->store);
+	archives_destroy(d->archives);
 	replay_destroy(d->replay);
 	auth_destroy(d->auth);
 	uv_close((uv_handle_t *)&d->term, NULL);
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
 	uv_close((uv_handle_t *)&d->hangup, NULL);
-	/* What was closed is freed on the loop's next turns. */
-	for (int turn = 0; turn < 100 && uv_run(&d->loop, UV_RUN_NOWAIT); turn++)
-		;
+	/* What was closed is freed on the loop's next turns, and what a thread of libuv's is at has to end
+	 * before the loop may go. */
+	uv_timer_init(&d->loop, &d->patience);
+	d->patience.data = &late;
+	uv_unref((uv_handle_t *)&d->patience);
+	uv_timer_start(&d->patience, on_late, LET_GO_MS, 0);
+	while (!late && uv_loop_alive(&d->loop))
+		uv_run(&d->loop, UV_RUN_ONCE);
+	if (late)
+		_exit(1); /* a disk that hangs: that thread cannot be waited for, and nothing is left to lose
+			   */
+	uv_close((uv_handle_t *)&d->patience, NULL);
+	uv_run(&d->loop, UV_RUN_NOWAIT);
 	uv_loop_close(&d->loop);
 	close_fd(&d->lock);
 	free(d->runtime_dir);

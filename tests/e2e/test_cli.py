@@ -160,3 +160,32 @@ def test_cp_streams_and_fails_clearly(tenon, box, tmp_path):
                  [f"{box}:/etc", str(tmp_path / "p")], ["/etc/passwd", "nobody:/x"]):
         r = tenon("cp", *args)
         assert r.returncode == 125 and r.stderr.startswith(b"tenon: "), (args, r.stderr)
+
+
+def test_snapshot_clone_export_import(tenon, client, tmp_path):
+    box = client.create(name="cli-disk", memory_mib=192, disk_size_gb=1)["box_id"]
+    assert tenon("snapshot", "create", "cli-disk", "a/b").stdout == b"a/b\n"
+    r = tenon("snapshot", "create", "cli-disk", "a/b")
+    assert r.returncode == 125 and b"exists" in r.stderr
+    lines = tenon("snapshot", "ls", "cli-disk").stdout.decode().splitlines()
+    assert lines[0].startswith("SNAPSHOT") and lines[1].startswith("a/b ") and len(lines) == 2
+    assert tenon("snapshot", "restore", "cli-disk", "a/b").returncode == 0
+    assert tenon("snapshot", "rm", "cli-disk", "a/b").returncode == 0
+    assert tenon("snapshot", "rm", "cli-disk", "a/b").returncode == 125
+    for wrong in ("snapshot",), ("snapshot", "ls"), ("snapshot", "x", "y", "z"), ("clone",), ("export",), ("import",):
+        r = tenon(*wrong)
+        assert r.returncode == 125 and b"usage" in r.stderr, wrong
+    copy = tenon("clone", "--name", "cli-copy", "cli-disk").stdout.decode().strip()
+    assert client.get("/boxes/cli-copy").json()["box_id"] == copy
+    assert tenon("export", "cli-copy", cwd=tmp_path).returncode == 0
+    assert tenon("export", "-o", "-", "cli-copy").stdout[:4] == b"\x28\xb5\x2f\xfd"
+    assert tenon("export", "nobody", cwd=tmp_path).returncode == 125
+    assert [p.name for p in tmp_path.iterdir()] == ["cli-copy.boxlite"]
+    archive = tmp_path / "cli-copy.boxlite"
+    back = tenon("import", "--name", "cli-back", str(archive))
+    assert client.get("/boxes/cli-back").json()["box_id"] == back.stdout.decode().strip(), back.stderr
+    again = tenon("import", "-", input=archive.read_bytes()).stdout.decode().strip()
+    assert client.get(f"/boxes/{again}").json()["name"] is None
+    r = tenon("import", str(TENON))
+    assert r.returncode == 125 and b"archive" in r.stderr
+    assert tenon("rm", "cli-disk", "cli-copy", "cli-back", again).returncode == 0

@@ -18,8 +18,9 @@ def test_config_says_what_is_not_there_yet(client):
     r = client.get("/config")
     assert r.status_code == 200
     c = r.json()["capabilities"]
-    for flag in ("linux_capabilities", "snapshots", "clone", "export", "import"):
-        assert c[flag + "_enabled"] is False
+    assert c["linux_capabilities_enabled"] is False
+    for flag in ("snapshots", "clone", "export", "import"):
+        assert c[flag + "_enabled"] is True
 
 
 def test_me(client):

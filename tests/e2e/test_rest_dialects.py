@@ -106,28 +106,6 @@ def test_health(client, daemon):
         assert client.http.get(url).json() == {"status": "ok"}
 
 
-# ---- what is not built ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "method, path",
-    [
-        ("POST", "/boxes/import"),
-        ("POST", "/boxes/b/export"),
-        ("POST", "/boxes/b/clone"),
-        ("GET", "/boxes/b/snapshots"),
-        ("POST", "/boxes/b/snapshots"),
-        ("GET", "/boxes/b/snapshots/s"),
-        ("DELETE", "/boxes/b/snapshots/s"),
-        ("POST", "/boxes/b/snapshots/a%2Fb/restore"),
-    ],
-)
-def test_what_is_not_built_says_so(client, method, path):
-    r = client.call(method, path, data=b"x" * 5000 if method == "POST" else None)
-    e = error_of(r)
-    assert (r.status_code, e["code"]) == (400, "unsupported") and method in e["message"]
-
-
 # ---- 2026-02 -------------------------------------------------------------------------------------------
 
 

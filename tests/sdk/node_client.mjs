@@ -1,6 +1,6 @@
 // Every operation of the npm SDK that this tenond serves, in one run; prints what came back as JSON.
-// usage: node node_client.mjs FOLDER URL KEY PREFIX
-const [folder, url, key, pathPrefix] = process.argv.slice(2);
+// usage: node node_client.mjs FOLDER ARCHIVES URL KEY PREFIX
+const [folder, archives, url, key, pathPrefix] = process.argv.slice(2);
 const { JsBoxlite, BoxliteRestOptions, ApiKeyCredential } = await import(
   `${folder}/node_modules/@boxlite-ai/boxlite/dist/index.js`
 );
@@ -90,9 +90,29 @@ got.killed = await run(box, "sleep", ["1000"], null, { act: (x) => x.kill() });
 got.sig9 = await failure((await box.exec("sleep", ["5"], null, false)).signal(9));
 got.boxMetrics = await box.metrics();
 got.metrics = await runtime.metrics();
-got.snapshot = await failure(Promise.resolve().then(() => box.snapshot.create("s")));
-got.clone = await failure(Promise.resolve().then(() => box.cloneBox(null, "c")));
-got.export = await failure(Promise.resolve().then(() => box.export("/nowhere")));
+
+// Disks: of the box while it runs, but for going back.
+await run(box, "sh", ["-c", "echo first >/root/value"]);
+got.snapshot = await box.snapshot.create("a/b c");
+got.snapshotTwice = await failure(box.snapshot.create("a/b c"));
+got.snapshots = (await box.snapshot.list()).map((s) => s.name);
+got.snapshotGot = await box.snapshot.get("a/b c");
+got.snapshotNone = await box.snapshot.get("none");
+await run(box, "sh", ["-c", "echo second >/root/value"]);
+got.restoreRunning = await failure(box.snapshot.restore("a/b c"));
+const copy = await box.cloneBox(null, `${name}-copy`);
+got.copy = { id: copy.id, name: copy.name, ...(await run(copy, "cat", ["/root/value"])) };
+const file = await copy.export(archives);
+await copy.stop();
+await runtime.remove(copy.id, false);
+const back = await runtime.importBox(file, `${name}-back`);
+got.back = { id: back.id, name: back.name, ...(await run(back, "cat", ["/root/value"])) };
+await runtime.remove(back.id, true);
+await box.stop();
+await box.snapshot.restore("a/b c");
+got.restored = await run(box, "cat", ["/root/value"]);
+await box.snapshot.remove("a/b c");
+got.snapshotsAfter = (await box.snapshot.list()).length;
 if (runtime.volumes) got.volumes = await volumes();
 
 const off = process.argv[2].endsWith("0.9.7") ? { mode: "disabled" } : { outbound: { mode: "disabled" } };

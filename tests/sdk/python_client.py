@@ -1,4 +1,4 @@
-"""The same as node_client.mjs with the Python SDK that PYTHONPATH names. usage: python_client.py URL KEY PREFIX"""
+"""The same as node_client.mjs with the Python SDK that PYTHONPATH names. usage: python_client.py ARCHIVES URL KEY PREFIX"""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ async def volumes(runtime):
     return seen
 
 
-async def main(url, key, prefix):
+async def main(archives, url, key, prefix):
     got = {}
     runtime = connect(url, key, prefix)
     name = f"python-{os.getpid()}"
@@ -106,6 +106,30 @@ async def main(url, key, prefix):
     info = getattr(await runtime.get_info(alone.id), "network", None)  # 0.9 does not tell
     got["aloneInfo"] = info and info.outbound.mode
     await runtime.remove(alone.id, True)
+    await run(box, "sh", ["-c", "echo first >/root/value"])
+    handle = box.snapshot
+    made = await handle.create(name="a/b c")
+    got["snapshot"] = {"boxId": made.box_id, "name": made.name, "createdAt": made.created_at, "sizeBytes": made.size_bytes,
+                       "containerDiskBytes": made.container_disk_bytes}
+    got["snapshotTwice"] = await failure(handle.create(name="a/b c"))
+    got["snapshots"] = [s.name for s in await handle.list()]
+    got["snapshotGot"] = {"name": (await handle.get("a/b c")).name}
+    got["snapshotNone"] = await handle.get("none")
+    await run(box, "sh", ["-c", "echo second >/root/value"])
+    got["restoreRunning"] = await failure(handle.restore("a/b c"))
+    copy = await box.clone_box(name=f"{name}-copy")
+    got["copy"] = {"id": copy.id, "name": copy.name, **await run(copy, "cat", ["/root/value"])}
+    file = await copy.export(dest=archives)
+    await copy.stop()
+    await runtime.remove(copy.id, False)
+    back = await runtime.import_box(file, f"{name}-back")
+    got["back"] = {"id": back.id, "name": back.name, **await run(back, "cat", ["/root/value"])}
+    await runtime.remove(back.id, True)
+    await box.stop()
+    await handle.restore("a/b c")
+    got["restored"] = await run(box, "cat", ["/root/value"])
+    await handle.remove("a/b c")
+    got["snapshotsAfter"] = len(await handle.list())
 
     got["removeRunning"] = await failure(runtime.remove(box.id, False))
     await box.stop()

@@ -123,13 +123,15 @@ void box_abandon(struct box *b)
 struct commit {
 	struct box *box;
 	struct box_life life;
+	char written[ULID_LENGTH + 1]; /* a layer that the VM is about to have; "": none */
 	void (*then)(struct box *b);
 };
 
 static int write_life(sqlite3 *db, void *arg, struct err *e)
 {
 	const struct commit *c = arg;
-	return box_row_update(db, c->box->row.id, &c->life, e);
+	int r = c->written[0] ? layer_set_written(db, c->written, e) : 0;
+	return r < 0 ? r : box_row_update(db, c->box->row.id, &c->life, e);
 }
 
 static void on_committed(void *arg, int status, const struct err *e)
@@ -160,6 +162,10 @@ static void commit(struct box *b, void (*then)(struct box *b))
 		abort(); /* as in store_submit: the box's status can no longer be kept */
 	b->row.life.updated_ms = (int64_t)clock_ms(CLOCK_REALTIME);
 	*c = (struct commit){.box = b, .life = b->row.life, .then = then};
+	if (c->life.status == BOX_STARTING && !b->layer->written) {
+		b->layer->written = true;
+		strcpy(c->written, b->layer->id);
+	}
 	boxes_ref(b->boxes);
 	store_submit(b->boxes->config.store, write_life, on_committed, c);
 }
@@ -193,6 +199,7 @@ static void on_over(struct box *b)
 	if (t)
 		*(b->told.status == BOX_FAILED ? &t->counts.failed : &t->counts.stopped) += 1;
 	settle(b);
+	merge_kick(b->boxes);
 	box_tell(b, WISH_ENDED, NULL);
 	if (b->doomed || (b->told.status == BOX_STOPPED && b->row.auto_remove)) {
 		b->doomed = true;
@@ -216,7 +223,9 @@ static void enter(struct box *b, enum box_status status)
 		b->row.life.error[0] = b->why[0] = '\0';
 		b->row.life.boot_ms = b->prepare_ms = b->guest_boot_ms = 0;
 		b->asked_ns = uv_hrtime();
-		commit(b, begin_start);
+		b->awaits_disk = box_disk_is_held(b);
+		if (!b->awaits_disk)
+			commit(b, begin_start);
 		break;
 	case BOX_RUNNING:
 		uv_timer_stop(&b->timer);
@@ -303,6 +312,7 @@ static void begin_start(struct box *b)
 	struct boxes *bs = b->boxes;
 	struct err e = {0};
 	char template[4096], old[4096];
+	bool mend = b->unclean;
 	if (!start_goes_on(b))
 		return;
 	uv_timer_start(&b->timer, on_boot_deadline, bs->config.boot_deadline_ms, 0);
@@ -316,7 +326,7 @@ static void begin_start(struct box *b)
 		return;
 	}
 	b->disk_pending = true;
-	if (disk_ensure(&b->disk, bs->config.loop, template, b->state_dir, b->row.disk_size_gb, on_disk, b,
+	if (disk_ensure(&b->disk, bs->config.loop, template, b->layer, b->row.disk_size_gb, mend, on_disk, b,
 			&e) < 0) {
 		b->disk_pending = false;
 		give_up(b, "%s", e.msg);
@@ -442,22 +452,19 @@ static void on_vmm_known(struct box *b)
 static void continue_start(struct box *b)
 {
 	const struct boxes_config *c = &b->boxes->config;
-	char lower[4096], upper[4096];
+	char lower[BOX_PATH_MAX], upper[LAYERS_PATH_MAX];
 	struct vmm_disk disks[BOX_VOLUMES_MAX];
 	struct err e = {0};
 	b->awaits_accel = !b->boxes->accel_result;
 	if (b->awaits_accel)
 		return; /* box_accel_known comes back here */
-	const char *digest = b->row.settings.image_digest;
-	if (digest)
-		snprintf(lower, sizeof lower, "%s/images/%s.squashfs", c->state_dir, digest_hex(digest));
-	else
-		snprintf(lower, sizeof lower, "%s/base.squashfs", c->images_dir);
+	box_lower_path(b, lower);
+	layer_path(b->layer, upper);
 	if (access(lower, R_OK) < 0) {
+		const char *digest = b->row.settings.image_digest;
 		give_up(b, "its image %s is not here: %s", digest ? digest : BOX_IMAGE, strerror(errno));
 		return;
 	}
-	snprintf(upper, sizeof upper, "%s/upper.qcow2", b->state_dir);
 	struct vmm_config v = {
 		.loop = c->loop,
 		.vmm_path = c->vmm_path,
@@ -519,11 +526,13 @@ static void nothing_left(struct box *b)
 {
 	char reason[160];
 	uv_timer_stop(&b->timer);
-	b->awaits_accel = b->resumes_stop = false;
+	b->awaits_accel = b->awaits_disk = b->resumes_stop = false;
 	enum box_event event = box_judge(b, reason, sizeof reason);
+	b->unclean = event == EVENT_FAILED;
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	remove_run_dir(b->run_dir);
 	end_executions(b, reason);
+	box_disk_vm_gone(b);
 	advance(b, event);
 }
 
@@ -553,7 +562,7 @@ static void begin_stop(struct box *b, unsigned grace_ms)
 		session_shutdown(b->session, grace_ms, on_shutdown_answered, b);
 	} else if (b->vmm && (was != BOX_STOPPING || !grace_ms)) {
 		vmm_stop(b->vmm);
-	} else if (b->awaits_accel) {
+	} else if (b->awaits_accel || b->awaits_disk) {
 		nothing_left(b);
 	}
 }
@@ -603,6 +612,7 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 		give_up(b, "%s", e.msg);
 	} else {
 		uv_timer_start(&b->timer, on_adopt_deadline, ADOPT_HELLO_MS, 0);
+		box_disk_look(b);
 	}
 }
 
@@ -663,6 +673,21 @@ void box_delete(struct box *b, bool force, box_done_fn done, void *arg)
 		box_remove(b);
 }
 
+void box_when_thawed(struct box *b, box_done_fn done, void *arg)
+{
+	if (add_waiter(b, WISH_THAWED, done, arg) && !b->frozen)
+		box_tell(b, WISH_THAWED, NULL);
+}
+
+void box_disk_free(struct box *b)
+{
+	box_disk_go_on(b);
+	if (!b->awaits_disk || box_disk_is_held(b))
+		return;
+	b->awaits_disk = false;
+	commit(b, begin_start);
+}
+
 int box_open_console(const struct box *b)
 {
 	return console_open(b->state_dir);
@@ -678,6 +703,7 @@ void box_get_info(struct box *b, struct box_info *out)
 		.image = r->image,
 		.labels_json = r->labels,
 		.working_dir = r->working_dir,
+		.env = (const char *const *)r->env,
 		.settings = &r->settings,
 		.status = b->told.status,
 		.cpus = r->cpus,

@@ -9,12 +9,13 @@
 #include "disk.h"
 #include "doorbell.h"
 #include "host-shim/daemon/volumes/volumes.h"
+#include "snapshots.h"
 #include "state.h"
 #include "tally.h"
 #include "vmm.h"
 
 /* What somebody waits for. Settled by the first committed status that decides it. */
-enum wish { WISH_RUNNING, WISH_ENDED, WISH_GONE };
+enum wish { WISH_RUNNING, WISH_ENDED, WISH_THAWED, WISH_GONE };
 struct waiter {
 	TAILQ_ENTRY(waiter) entry;
 	enum wish wish;
@@ -42,15 +43,17 @@ struct box {
 	uint64_t commands, exec_errors;
 	struct session_traffic traffic;     /* of the VMs before this one */
 	uint64_t prepare_ms, guest_boot_ms; /* of the latest start */
+	bool unclean; /* its VM was not ended in order: QEMU may have left its disk with clusters it does not
+			 use */
 	char *state_dir, *run_dir;
 
 	/* While a VM is there, or is being made. */
 	uint64_t asked_ns; /* the start request, for boot_ms */
 	uint64_t spawned_ns;
 	uint64_t run_deadline_ms;
-	bool disk_pending, awaits_accel, configuring;
+	bool disk_pending, awaits_accel, awaits_disk, configuring;
 	bool resumes_stop; /* of an earlier tenond */
-	struct disk *disk;
+	struct img *disk; /* the start's own work on it */
 	struct doorbell *doorbell;
 	struct vmm *vmm;
 	struct session *session;
@@ -60,6 +63,16 @@ struct box {
 	void (*settled)(void *arg); /* adoption waits for it */
 	void *settled_arg;
 
+	/* Its disk, box_disk.c: the layer it writes into, and one it may write into already. */
+	struct layer *layer, *next;
+	struct disk_op *op; /* the work on it that is on; others wait */
+	TAILQ_HEAD(, disk_op) ops;
+	bool disk_held;     /* no VM may begin with it */
+	bool frozen;        /* executions wait */
+	bool removal_waits; /* for the work's end */
+	TAILQ_HEAD(, snapshot) snapshots;
+	struct clone *clone; /* it is being made of another */
+
 	struct process *remover; /* rm -rf of what is left, after the row is gone */
 };
 TAILQ_HEAD(box_list, box);
@@ -68,6 +81,8 @@ struct boxes {
 	struct boxes_config config; /* strings owned */
 	struct box_list list;
 	struct tally_list tallies;
+	struct layers *layers;
+	struct merge *merge; /* the one that is on */
 	uv_timer_t attention; /* lifetime.c */
 	struct accel *accel;
 	const char *accel_result; /* NULL: not known yet */
@@ -86,6 +101,11 @@ struct box *box_create(struct boxes *bs, struct box_row *row);
 void box_release(struct box *b);
 /* The same, and drops the box from the registry. Not while a commit of it is on its way. */
 void box_destroy(struct box *b);
+/* Commits the rows of a box and its layer, which its file, if it has one, is there for; then it is listed. A
+ * box that fails is destroyed. */
+void boxes_insert(struct box *b, box_done_fn done, void *arg);
+/* Whether a box has that name, or id, or is about to. */
+bool boxes_is_taken(const struct boxes *bs, const char *prefix, const char *name);
 /* For work that is on its way to the store with a box in it. */
 void boxes_ref(struct boxes *bs);
 void boxes_unref(struct boxes *bs);
@@ -101,6 +121,45 @@ void box_accel_known(struct box *b);
 void box_tell(struct box *b, enum wish wish, const struct failure *f);
 /* Tells every waiter that tenond ends. */
 void box_abandon(struct box *b);
+
+/* When the work is over that has frozen the box, at once if none has. */
+void box_when_thawed(struct box *b, box_done_fn done, void *arg);
+/* The disk is free again: a start that waited for it goes on. */
+void box_disk_free(struct box *b);
+/* Every box's: a merge has ended. */
+void boxes_disks_free(struct boxes *bs);
+
+/* ---- box_disk.c ---- */
+
+/* The box goes on in a new layer upon `to`, of which it takes a reference; what it wrote since is lost. It
+ * must not run: FAIL_CONFLICT. frozen is NULL. */
+void box_set_back(struct box *b, struct layer *to, box_cut_fn done, void *arg);
+/* Of an adopted VM: which layer does it write into? */
+void box_disk_look(struct box *b);
+/* No VM is left: the layer that it may have written into is the box's. */
+void box_disk_vm_gone(struct box *b);
+/* Whether a start has to wait: box_disk_free follows. */
+bool box_disk_is_held(struct box *b);
+void box_disk_go_on(struct box *b);         /* work that has waited for a merge */
+bool box_disk_is_busy(const struct box *b); /* some work is on, or waits */
+/* tenond ends: tells all who wait. */
+void box_disk_abandon(struct box *b);
+/* Drops the box's references, its snapshots' too: it is deleted. */
+void box_disk_drop(struct box *b);
+
+/* ---- merge.c ---- */
+
+/* Looks for a layer that nobody needs but the one above it and makes one of the two, in the background. */
+void merge_kick(struct boxes *bs);
+/* Whether one is on in the chain that l ends; then it is stopped, and boxes_disks_free follows. */
+bool merge_stop(struct boxes *bs, const struct layer *l);
+void merge_abandon(struct boxes *bs);
+
+/* ---- snapshots.c, clone.c ---- */
+
+int snapshots_load(sqlite3 *db, struct boxes *bs, struct err *e);
+void snapshots_drop(struct box *b, bool deleted);
+void clone_abandon(struct clone *c);
 
 /* ---- box_configure.c ---- */
 

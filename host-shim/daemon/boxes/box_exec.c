@@ -48,20 +48,24 @@ static void start_execution(struct box *b, const struct exec_spec *spec, executi
 	executions_start(b->session, &merged, done, arg);
 }
 
+static void run(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);
+
+/* Started, or thawed: of which nothing is sure but that it was so a moment ago. */
 static void on_started_for_exec(void *arg, struct box *b, const struct failure *f)
 {
 	struct pending_exec *p = arg;
 	if (f)
 		p->done(p->arg, NULL, f);
 	else
-		start_execution(b, &p->spec, p->done, p->arg);
+		run(b, &p->spec, p->done, p->arg);
 	pending_free(p);
 }
 
 static void run(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	struct failure f;
-	if (b->row.life.status == BOX_RUNNING && b->told.status == BOX_RUNNING && b->session) {
+	bool runs = b->row.life.status == BOX_RUNNING && b->told.status == BOX_RUNNING && b->session;
+	if (runs && !b->frozen) {
 		start_execution(b, spec, done, arg);
 		return;
 	}
@@ -88,7 +92,10 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 		done(arg, NULL, &f);
 		return;
 	}
-	box_start(b, on_started_for_exec, p);
+	if (runs)
+		box_when_thawed(b, on_started_for_exec, p);
+	else
+		box_start(b, on_started_for_exec, p);
 }
 
 /* ---- counted ---- */

@@ -46,6 +46,27 @@ int box_row_init(struct box_row *row, const struct box_spec *spec)
 	return whole ? 0 : -ENOMEM;
 }
 
+int box_row_init_like(struct box_row *row, const struct box_row *from, const char *name)
+{
+	struct box_spec spec = {
+		.prefix = from->prefix,
+		.name = name,
+		.image = from->image,
+		.cpus = from->cpus,
+		.memory_mib = from->memory_mib,
+		.disk_size_gb = from->disk_size_gb,
+		.env = (const char *const *)from->env,
+		.working_dir = from->working_dir,
+		.auto_remove = from->auto_remove,
+		.auto_stop = from->auto_stop,
+		.auto_delete = from->auto_delete,
+		.auto_resume = from->auto_resume,
+		.labels_json = from->labels,
+		.settings = &from->settings,
+	};
+	return box_row_init(row, &spec);
+}
+
 void box_row_finish(struct box_row *row)
 {
 	strings_free(row->env);
@@ -120,15 +141,16 @@ static void bind_life(sqlite3_stmt *s, const struct box_life *life)
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
-			    "error, id, name, image,"
-			    " working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
-			    "auto_resume, auto_stop,"
-			    " auto_delete, created_ms, prefix, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
+		"error, id, name, image,"
+		" working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
+		"auto_resume, auto_stop,"
+		" auto_delete, created_ms, prefix, settings, disk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		&s, e);
 	if (r < 0)
 		return r;
 	_cleanup_free_ char *settings = settings_to_json(&row->settings);
@@ -154,6 +176,7 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 	sqlite3_bind_int64(s, 21, row->created_ms);
 	sql_bind_text(s, 22, row->prefix);
 	sql_bind_text(s, 23, settings);
+	sql_bind_text(s, 24, row->disk);
 	return sql_step(db, s, e);
 }
 
@@ -172,14 +195,32 @@ int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, str
 	return sql_step(db, s, e);
 }
 
-int box_row_delete(sqlite3 *db, const char *id, struct err *e)
+int box_row_set_disk(sqlite3 *db, const char *id, const char *disk, const char *next, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, "DELETE FROM boxes WHERE id = ?", &s, e);
+	int r = sql_prepare(db, "UPDATE boxes SET disk = ?, disk_next = ? WHERE id = ?", &s, e);
 	if (r < 0)
 		return r;
-	sql_bind_text(s, 1, id);
+	sql_bind_text(s, 1, disk);
+	sql_bind_text(s, 2, next);
+	sql_bind_text(s, 3, id);
 	return sql_step(db, s, e);
+}
+
+int box_row_delete(sqlite3 *db, const char *id, struct err *e)
+{
+	static const char *const statements[] = {"DELETE FROM boxes WHERE id = ?",
+						 "DELETE FROM snapshots WHERE box_id = ?"};
+	int r = 0;
+	for (int i = 0; i < 2 && r >= 0; i++) {
+		_cleanup_stmt_ sqlite3_stmt *s = NULL;
+		r = sql_prepare(db, statements[i], &s, e);
+		if (r < 0)
+			return r;
+		sql_bind_text(s, 1, id);
+		r = sql_step(db, s, e);
+	}
+	return r;
 }
 
 static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
@@ -207,6 +248,8 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 	sql_copy_text(row->id, sizeof row->id, s, 0);
 	sql_copy_text(row->life.vmm.boot, sizeof row->life.vmm.boot, s, 19);
 	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
+	sql_copy_text(row->disk, sizeof row->disk, s, 23);
+	sql_copy_text(row->disk_next, sizeof row->disk_next, s, 24);
 	if (!row->prefix || !row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	int r = settings_from_json(&row->settings, (const char *)sqlite3_column_text(s, 22), e);
@@ -221,13 +264,14 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *arg, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db,
-			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
-			    "disk_size_gb, auto_remove,"
-			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
-			    "vmm_pid, vmm_ticks,"
-			    " vmm_boot, error, prefix, settings FROM boxes ORDER BY created_ms, rowid",
-			    &s, e);
+	int r = sql_prepare(
+		db,
+		"SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
+		"disk_size_gb, auto_remove,"
+		" auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
+		"vmm_pid, vmm_ticks,"
+		" vmm_boot, error, prefix, settings, disk, disk_next FROM boxes ORDER BY created_ms, rowid",
+		&s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
 		struct box_row row;
 		r = read_row(s, &row, e);

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "box.h"
+#include "lower.h"
 #include "proto/cleanup.h"
 
 /* A box's longest socket name, below the runtime directory: guests may dial any host port (WIRE.md §8). */
@@ -36,7 +37,10 @@ struct box *box_create(struct boxes *bs, struct box_row *row)
 	b->boxes = bs;
 	b->row = *row;
 	b->told = row->life;
+	b->unclean = row->life.status == BOX_FAILED;
 	TAILQ_INIT(&b->waiters);
+	TAILQ_INIT(&b->ops);
+	TAILQ_INIT(&b->snapshots);
 	LIST_INIT(&b->uses);
 	box_touch(b);
 	uv_timer_init(bs->config.loop, &b->timer);
@@ -57,17 +61,21 @@ void box_release(struct box *b)
 {
 	uv_timer_stop(&b->timer);
 	process_destroy(steal_ptr(&b->remover));
-	disk_cancel(steal_ptr(&b->disk));
+	img_cancel(steal_ptr(&b->disk));
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	if (b->session)
 		session_destroy(steal_ptr(&b->session), NULL);
 	box_bulks_fail(b);
 	vmm_destroy(steal_ptr(&b->vmm));
+	box_disk_abandon(b);
+	if (b->clone)
+		clone_abandon(steal_ptr(&b->clone));
 }
 
 void box_destroy(struct box *b)
 {
 	box_release(b);
+	snapshots_drop(b, false);
 	box_uses_drop(b);
 	TAILQ_REMOVE(&b->boxes->list, b, entry);
 	uv_close((uv_handle_t *)&b->timer, free_box);
@@ -88,6 +96,7 @@ void boxes_unref(struct boxes *bs)
 	while ((b = TAILQ_FIRST(&bs->list)))
 		box_destroy(b);
 	tally_clear(&bs->tallies);
+	layers_destroy(bs->layers);
 	struct boxes_config *c = &bs->config;
 	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel,
 				       c->initrd,    c->images_dir,  c->machine,  c->resolv_conf};
@@ -146,19 +155,41 @@ struct loading {
 	bool failed;
 };
 
+/* A disk that an older tenond made has its box's id, and its file was in the box's directory. */
+static void fetch_old_disk(const struct box *b)
+{
+	_cleanup_free_ char *old = NULL;
+	char path[LAYERS_PATH_MAX];
+	layer_path(b->layer, path);
+	if (strcmp(b->layer->id, b->row.id) == 0 && asprintf(&old, "%s/upper.qcow2", b->state_dir) >= 0 &&
+	    rename(old, path) < 0 && errno != ENOENT)
+		fprintf(stderr, "tenond: box %s: its disk is not moved: %s\n", b->row.id, strerror(errno));
+}
+
 static void take_row(void *arg, struct box_row *row)
 {
 	struct loading *l = arg;
 	struct box *b = box_create(l->bs, row);
 	l->failed |= !b;
-	if (b)
-		b->listed = true;
+	if (!b)
+		return;
+	b->listed = true;
+	b->layer = layers_find(l->bs->layers, b->row.disk);
+	b->next = layers_find(l->bs->layers, b->row.disk_next);
+	if (b->next)
+		layer_ref(b->next);
+	if (b->layer)
+		fetch_old_disk(b);
+	/* Without its disk it is no box; that it has a row at all is nobody's work but that of somebody at
+	 * the database. */
+	l->failed |= !b->layer || !layer_ref(b->layer);
 }
 
 static int load(sqlite3 *db, void *arg, struct err *e)
 {
 	struct loading *l = arg;
-	return box_row_each(db, take_row, l, e);
+	int r = box_row_each(db, take_row, l, e);
+	return r < 0 || l->failed ? r : snapshots_load(db, l->bs, e);
 }
 
 int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e)
@@ -175,12 +206,17 @@ int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e
 		err_sys(e, "boxes", -r, "boxes");
 	if (r == 0)
 		r = make_dirs(&bs->config, e);
+	if (r == 0)
+		r = layers_create(&bs->layers, c->loop, c->store, bs->config.state_dir, e);
 	/* store_run waits for the store's thread: to make boxes there, of this loop, is as good as to make
 	 * them here. */
 	if (r == 0)
 		r = store_run(c->store, load, &loading, e);
 	if (r == 0 && loading.failed)
-		r = err_sys(e, "boxes", ENOMEM, "loading boxes");
+		r = err_set(e, "boxes", EINVAL,
+			    "boxes cannot be loaded: no memory, or rows without their disks");
+	if (r == 0)
+		layers_settle(bs->layers);
 	if (r == 0 && strcmp(c->accel, "auto") != 0) {
 		bs->accel_result = strcmp(c->accel, "kvm") == 0 ? "kvm" : "tcg";
 	} else if (r == 0) {
@@ -207,6 +243,7 @@ static void on_settled(void *arg)
 	struct boxes *bs = arg;
 	if (--bs->adopting > 0)
 		return;
+	merge_kick(bs);
 	boxes_attend(bs);
 	bs->adopted(bs->adopted_arg);
 }
@@ -215,6 +252,7 @@ void boxes_adopt(struct boxes *bs, void (*done)(void *arg), void *arg)
 {
 	struct box *b, *next;
 	boxes_sweep(bs);
+	lowers_sweep(bs);
 	bs->adopted = done;
 	bs->adopted_arg = arg;
 	bs->adopting = 1; /* this loop itself: some settle at once */
@@ -240,6 +278,7 @@ void boxes_destroy(struct boxes *bs)
 		return;
 	bs->closing = true;
 	accel_destroy(bs->accel);
+	merge_abandon(bs);
 	uv_close((uv_handle_t *)&bs->attention, on_attention_closed);
 	TAILQ_FOREACH (b, &bs->list, entry) {
 		box_abandon(b);
@@ -322,7 +361,10 @@ struct addition {
 static int insert_row(sqlite3 *db, void *arg, struct err *e)
 {
 	const struct addition *a = arg;
-	return box_row_insert(db, &a->box->row, e);
+	const struct box *b = a->box;
+	int r = layer_insert(db, b->row.disk, b->layer->below ? b->layer->below->id : "", b->layer->written,
+			     e);
+	return r < 0 ? r : box_row_insert(db, &b->row, e);
 }
 
 static void on_inserted(void *arg, int status, const struct err *e)
@@ -340,6 +382,7 @@ static void on_inserted(void *arg, int status, const struct err *e)
 		else
 			box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
 		a->done(a->arg, NULL, &f);
+		layer_unref(steal_ptr(&b->layer));
 		box_destroy(b);
 	} else {
 		struct tally *t = tally_get(&bs->tallies, b->row.prefix);
@@ -352,7 +395,27 @@ static void on_inserted(void *arg, int status, const struct err *e)
 	boxes_unref(bs);
 }
 
-static bool is_taken(const struct boxes *bs, const char *prefix, const char *name)
+void boxes_insert(struct box *b, box_done_fn done, void *arg)
+{
+	struct addition *a = malloc(sizeof *a);
+	if (!a)
+		abort(); /* as in store_submit */
+	*a = (struct addition){.box = b, .done = done, .arg = arg};
+	strcpy(b->row.disk, b->layer->id);
+	boxes_ref(b->boxes);
+	store_submit(b->boxes->config.store, insert_row, on_inserted, a);
+}
+
+void boxes_disks_free(struct boxes *bs)
+{
+	struct box *b, *next;
+	for (b = TAILQ_FIRST(&bs->list); b; b = next) {
+		next = TAILQ_NEXT(b, entry);
+		box_disk_free(b);
+	}
+}
+
+bool boxes_is_taken(const struct boxes *bs, const char *prefix, const char *name)
 {
 	const struct box *b;
 	TAILQ_FOREACH (b, &bs->list, entry)
@@ -366,7 +429,7 @@ bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct fai
 {
 	if (spec->memory_mib && spec->memory_mib < BOX_MEMORY_MIN_MIB)
 		box_failure(f, FAIL_INVALID, "memory_mib: at least %d", BOX_MEMORY_MIN_MIB);
-	else if (spec->name && is_taken(bs, spec->prefix, spec->name))
+	else if (spec->name && boxes_is_taken(bs, spec->prefix, spec->name))
 		box_failure(f, FAIL_EXISTS, "a box named %s exists", spec->name);
 	else
 		return true;
@@ -375,26 +438,43 @@ bool boxes_check(const struct boxes *bs, const struct box_spec *spec, struct fai
 
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg)
 {
+	boxes_add_with(bs, spec, layers_make(bs->layers, NULL), done, arg);
+}
+
+void boxes_add_with(struct boxes *bs, const struct box_spec *spec, struct layer *disk, box_done_fn done,
+		    void *arg)
+{
 	struct failure f;
 	struct box_row row;
 	if (!boxes_check(bs, spec, &f)) {
+		layer_unref(disk);
 		done(arg, NULL, &f);
 		return;
 	}
-	struct addition *a = malloc(sizeof *a);
 	int r = box_row_init(&row, spec);
 	struct box *b = NULL;
 	box_failure(&f, FAIL_EXHAUSTED, "no memory");
-	if (a && r == 0 && box_volumes_resolve(bs, &row, &f))
+	if (r == 0 && disk && box_volumes_resolve(bs, &row, &f))
 		b = box_create(bs, &row);
 	else
 		box_row_finish(&row);
 	if (!b) {
-		free(a);
+		layer_unref(disk);
 		done(arg, NULL, &f);
 		return;
 	}
-	*a = (struct addition){.box = b, .done = done, .arg = arg};
-	boxes_ref(bs);
-	store_submit(bs->config.store, insert_row, on_inserted, a);
+	b->layer = disk;
+	boxes_insert(b, done, arg);
+}
+
+struct layers *boxes_layers(struct boxes *bs)
+{
+	return bs->layers;
+}
+
+void boxes_layer_read(struct boxes *bs, struct layer *l)
+{
+	l->readers--;
+	layer_unref(l);
+	merge_kick(bs);
 }

@@ -50,6 +50,7 @@ struct box_spec {
 
 struct box_info { /* valid until the next call on this box */
 	const char *id, *prefix, *name, *image, *labels_json, *working_dir;
+	const char *const *env; /* NAME=value, NULL-terminated */
 	const struct box_settings *settings;
 	enum box_status status;
 	unsigned cpus, memory_mib, disk_size_gb;

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "box.h"
+#include "lower.h"
 #include "proto/cleanup.h"
 
 #define REMOVE_DEADLINE_MS 120000
@@ -23,13 +24,22 @@ void remove_run_dir(const char *path)
 	rmdir(path);
 }
 
+static void destroy_box(struct box *b)
+{
+	const struct boxes *bs = b->boxes;
+	bool had_image = lower_is_imported(b->row.settings.image_digest);
+	box_destroy(b);
+	if (had_image)
+		lowers_sweep(bs);
+}
+
 static void on_removed(void *arg, int status, const char *output)
 {
 	struct box *b = arg;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		fprintf(stderr, "tenond: box %s: its directory is not removed: %s\n", b->row.id, output);
 	box_tell(b, WISH_GONE, NULL);
-	box_destroy(b);
+	destroy_box(b);
 }
 
 /* Logs and disks may be large: a process of its own unlinks them, not the loop. */
@@ -48,7 +58,7 @@ static void remove_dirs(struct box *b)
 	if (process_spawn(&b->remover, &p, &e) < 0) {
 		fprintf(stderr, "tenond: box %s: its directory is not removed: %s\n", b->row.id, e.msg);
 		box_tell(b, WISH_GONE, NULL);
-		box_destroy(b);
+		destroy_box(b);
 	}
 }
 
@@ -69,6 +79,7 @@ static void on_deleted(void *arg, int status, const struct err *e)
 		box_tell(b, WISH_GONE, &f);
 	} else if (!bs->closing) {
 		b->listed = false;
+		box_disk_drop(b);
 		executions_forget_box(bs->config.executions, b->row.id);
 		remove_dirs(b);
 	}
@@ -77,6 +88,9 @@ static void on_deleted(void *arg, int status, const struct err *e)
 
 void box_remove(struct box *b)
 {
+	b->removal_waits = box_disk_is_busy(b);
+	if (b->removal_waits)
+		return;
 	boxes_ref(b->boxes);
 	store_submit(b->boxes->config.store, delete_row, on_deleted, b);
 }

@@ -11,13 +11,15 @@
 
 #define STOP_MS 6000 /* tenon-vmm gives QEMU 2 s to quit, and kills it */
 #define STATUS_MS 10000
+#define GONE_MS 5000 /* for QEMU, which is killed when tenon-vmm dies, to be gone */
 /* What the guest calls itself. Our vsock device is private to its VM, so all may have the same. */
 #define GUEST_CID "3"
 
 struct vmm {
 	uv_loop_t *loop;
 	const char *run_dir;
-	struct process *process;
+	struct process *process, *qemu; /* qemu: to see it end, NULL once it has */
+	bool over;                      /* tenon-vmm is gone */
 	struct vmm_call *status;
 	int qemu_pid;
 	bool stopping;
@@ -36,13 +38,27 @@ struct vmm {
 
 /* ---- its start ------------------------------------------------------------------------------------ */
 
+static void on_qemu_exited(void *arg, int status, const char *output)
+{
+	struct vmm *v = arg;
+	(void)status;
+	(void)output;
+	process_destroy(steal_ptr(&v->qemu));
+	if (v->over)
+		v->ended(v->arg);
+}
+
 static void on_status(void *arg, const Tenon__VmmResponse *m, const struct err *e)
 {
 	struct vmm *v = arg;
+	struct process_id id;
 	(void)e;
 	v->status = NULL;
-	if (m && m->result_case == TENON__VMM_RESPONSE__RESULT_STATUS)
-		v->qemu_pid = (int)m->status->qemu_pid;
+	if (!m || m->result_case != TENON__VMM_RESPONSE__RESULT_STATUS)
+		return;
+	v->qemu_pid = (int)m->status->qemu_pid;
+	if (process_identify(&id, v->qemu_pid) == 0)
+		process_adopt(&v->qemu, v->loop, &id, on_qemu_exited, v, NULL);
 }
 
 /* QEMU's pid is for people: a failure to learn it is none of the box. */
@@ -94,6 +110,12 @@ static void on_ready_line(uv_poll_t *poll, int status, int events)
 
 /* ---- its end -------------------------------------------------------------------------------------- */
 
+static void on_qemu_stays(uv_timer_t *t)
+{
+	struct vmm *v = t->data;
+	v->ended(v->arg);
+}
+
 static void on_exited(void *arg, int status, const char *output)
 {
 	struct vmm *v = arg;
@@ -102,7 +124,13 @@ static void on_exited(void *arg, int status, const char *output)
 	/* Its last words may still lie in the pipe: a line, then EOF. */
 	for (int i = 0; v->ready && i < 2; i++)
 		on_ready_line(&v->ready_poll, 0, 0);
-	v->ended(v->arg);
+	v->over = true;
+	uv_timer_stop(&v->kill_timer);
+	/* A tenon-vmm that was killed leaves a QEMU that is being killed: until it is gone the disks are its. */
+	if (v->qemu)
+		uv_timer_start(&v->kill_timer, on_qemu_stays, GONE_MS, 0);
+	else
+		v->ended(v->arg);
 }
 
 static void on_kill(uv_timer_t *t)
@@ -113,7 +141,7 @@ static void on_kill(uv_timer_t *t)
 
 void vmm_stop(struct vmm *v)
 {
-	if (v->stopping)
+	if (v->stopping || v->over)
 		return;
 	v->stopping = true;
 	process_kill(v->process, SIGTERM);
@@ -135,6 +163,7 @@ void vmm_destroy(struct vmm *v)
 		return;
 	vmm_call_cancel(v->status);
 	process_destroy(v->process);
+	process_destroy(v->qemu);
 	uv_close((uv_handle_t *)&v->kill_timer, on_closed);
 	if (v->ready_fd >= 0)
 		uv_close((uv_handle_t *)&v->ready_poll, on_closed);

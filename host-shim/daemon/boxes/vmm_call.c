@@ -200,3 +200,38 @@ int vmm_call(struct vmm_call **out, uv_loop_t *loop, const char *socket_path,
 	*out = steal_ptr(&c);
 	return 0;
 }
+
+int vmm_call_qmp(struct vmm_call **out, uv_loop_t *loop, const char *socket_path, json_t *command,
+		 unsigned deadline_ms, vmm_call_fn done, void *arg, struct err *e)
+{
+	_cleanup_free_ char *text = command ? json_dumps(command, JSON_COMPACT) : NULL;
+	json_decref(command);
+	if (!text)
+		return err_sys(e, "qmp", ENOMEM, "a command");
+	Tenon__VmmQmp qmp = TENON__VMM_QMP__INIT;
+	qmp.command = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+	qmp.deadline_ms = deadline_ms;
+	Tenon__VmmRequest request = TENON__VMM_REQUEST__INIT;
+	request.op_case = TENON__VMM_REQUEST__OP_QMP;
+	request.qmp = &qmp;
+	/* tenon-vmm's own deadline comes first, and says more. */
+	return vmm_call(out, loop, socket_path, &request, deadline_ms + 1000, done, arg, e);
+}
+
+json_t *vmm_call_returned(const Tenon__VmmResponse *m, const struct err *why, struct err *e)
+{
+	if (!m) {
+		err_set(e, "qmp", why->errnum == EREMOTEIO ? EIO : why->errnum, "%s", why->msg);
+		return NULL;
+	}
+	json_t *reply = m->result_case == TENON__VMM_RESPONSE__RESULT_QMP
+				? json_loadb((const char *)m->qmp->reply.data, m->qmp->reply.len, 0, NULL)
+				: NULL;
+	json_t *returned = json_incref(json_object_get(reply, "return"));
+	const char *desc = json_string_value(json_object_get(json_object_get(reply, "error"), "desc"));
+	if (!returned)
+		err_set(e, "qmp", desc ? EREMOTEIO : EPROTO, "QEMU: %s",
+			desc ? desc : "no answer that is one");
+	json_decref(reply);
+	return returned;
+}

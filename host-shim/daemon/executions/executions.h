@@ -95,6 +95,10 @@ typedef void (*session_done_fn)(void *arg, const struct failure *f); /* f NULL: 
 void session_configure(struct session *s, const Tenon__Configure *c, unsigned deadline_ms,
 		       session_done_fn done, void *arg);
 void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done, void *arg);
+/* Freezes what runs in the box and its file system, on which everything is then written; by itself the agent
+ * thaws them after max_ms. Executions cannot be started until session_resume: FAIL_CONFLICT. */
+void session_quiesce(struct session *s, unsigned max_ms, session_done_fn done, void *arg);
+void session_resume(struct session *s, session_done_fn done, void *arg);
 /* reason set: the VM has ended. What is known is drained; every live execution whose exit is not known ends
  * as killed with this reason. NULL: tenond goes and the VM stays; a later session takes up where this one
  * stopped. */

@@ -309,14 +309,15 @@ void session_configure(struct session *s, const Tenon__Configure *request, unsig
 	configure_ask(s);
 }
 
-struct shutdown_call {
+/* A request that is answered by Done, or fails. */
+struct plain_call {
 	session_done_fn done;
 	void *arg;
 };
 
-static void on_shut_down(void *arg, const Tenon__Response *m, const struct err *why)
+static void on_plain_done(void *arg, const Tenon__Response *m, const struct err *why)
 {
-	struct shutdown_call *c = arg;
+	struct plain_call *c = arg;
 	struct failure f, *told = NULL;
 	if (!m)
 		failure_set(told = &f, why->errnum == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_UNAVAILABLE, "%s",
@@ -327,22 +328,48 @@ static void on_shut_down(void *arg, const Tenon__Response *m, const struct err *
 	free(c);
 }
 
-void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done, void *arg)
+static void call_plain(struct session *s, const Tenon__Request *req, unsigned deadline_ms,
+		       session_done_fn done, void *arg)
 {
 	struct failure f;
-	struct shutdown_call *c = malloc(sizeof *c);
+	struct plain_call *c = malloc(sizeof *c);
 	if (!c) {
 		failure_set(&f, FAIL_INTERNAL, "no memory");
 		done(arg, &f);
 		return;
 	}
-	*c = (struct shutdown_call){done, arg};
+	*c = (struct plain_call){done, arg};
+	session_call(s, req, deadline_ms, on_plain_done, c);
+}
+
+void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done, void *arg)
+{
 	Tenon__Shutdown m = TENON__SHUTDOWN__INIT;
 	m.grace_ms = grace_ms;
 	Tenon__Request req = TENON__REQUEST__INIT;
 	req.op_case = TENON__REQUEST__OP_SHUTDOWN;
 	req.shutdown = &m;
-	session_call(s, &req, EXECUTION_CALL_MS, on_shut_down, c);
+	call_plain(s, &req, EXECUTION_CALL_MS, done, arg);
+}
+
+void session_quiesce(struct session *s, unsigned max_ms, session_done_fn done, void *arg)
+{
+	Tenon__Quiesce m = TENON__QUIESCE__INIT;
+	m.max_frozen_ms = max_ms;
+	m.keep_caches = true;
+	Tenon__Request req = TENON__REQUEST__INIT;
+	req.op_case = TENON__REQUEST__OP_QUIESCE;
+	req.quiesce = &m;
+	call_plain(s, &req, SESSION_QUIESCE_MS, done, arg);
+}
+
+void session_resume(struct session *s, session_done_fn done, void *arg)
+{
+	Tenon__Resume m = TENON__RESUME__INIT;
+	Tenon__Request req = TENON__REQUEST__INIT;
+	req.op_case = TENON__REQUEST__OP_RESUME;
+	req.resume = &m;
+	call_plain(s, &req, SESSION_QUIESCE_MS, done, arg);
 }
 
 /* ---- the link ---- */

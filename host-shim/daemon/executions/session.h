@@ -6,6 +6,8 @@
 #define SESSION_RETRY_MIN_MS 20u
 #define SESSION_RETRY_MAX_MS 500u
 #define SESSION_LIST_PAGE 256u
+/* The agent's own bounds of its steps are below it: 12 s until all is frozen, 60 s to write (quiesce.h). */
+#define SESSION_QUIESCE_MS 75000u
 
 struct configure;
 struct session_call;

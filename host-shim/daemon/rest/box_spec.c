@@ -5,6 +5,8 @@
 #include "internal.h"
 #include "limits.h"
 
+#define BOX_NAME_MAX 128
+
 /* A field that has a meaning, which this tenond does not give it: refused unless it is empty or its default,
  * since an isolation or mount that is silently left out would be worse than an error. */
 static void refuse_if_set(struct fields *f, const char *name)
@@ -86,19 +88,31 @@ static void read_advanced(struct fields *f)
 	fields_close(f, &a);
 }
 
-const char *rest_read_name(struct fields *f, size_t min)
+#define NAME_RULE "must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit"
+
+static bool name_is_valid(const char *name)
 {
-	const char *name = fields_string(f, "name", min, 128);
-	if (!name)
-		return NULL;
 	bool ok = isalnum((unsigned char)name[0]);
 	for (const char *p = name; ok && *p; p++)
 		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
-	if (!ok)
-		fields_fault(
-			f, "name",
-			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
+	return ok;
+}
+
+const char *rest_read_name(struct fields *f, size_t min)
+{
+	const char *name = fields_string(f, "name", min, BOX_NAME_MAX);
+	if (name && !name_is_valid(name))
+		fields_fault(f, "name", NAME_RULE);
 	return name;
+}
+
+bool rest_box_name_ok(struct http_request *r, const char *name)
+{
+	bool ok = name_is_valid(name) && strlen(name) <= BOX_NAME_MAX;
+	if (!ok)
+		http_reply_error_with(r, 0, HTTP_INVALID_ARGUMENT, json_pack("{s:s}", "field", "name"),
+				      "name " NAME_RULE);
+	return ok;
 }
 
 static char *read_labels(struct fields *f)

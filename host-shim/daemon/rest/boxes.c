@@ -94,7 +94,7 @@ static void creation_free(struct creation *c)
 	free(c);
 }
 
-static void on_created(void *arg, struct box *b, const struct failure *f)
+void rest_box_created(void *arg, struct box *b, const struct failure *f)
 {
 	struct http_request *r = arg;
 	if (f) {
@@ -107,17 +107,24 @@ static void on_created(void *arg, struct box *b, const struct failure *f)
 	}
 }
 
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes)
+{
+	bool room = boxes_count(rest->config.boxes, prefix) < max_boxes;
+	if (!room)
+		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
+				 max_boxes);
+	return room;
+}
+
 static bool may_create(struct creation *c)
 {
 	struct failure f;
-	if (boxes_count(c->rest->config.boxes, c->prefix) >= c->max_boxes)
-		http_reply_error(c->r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
-				 c->max_boxes);
-	else if (!boxes_check(c->rest->config.boxes, &c->q.spec, &f))
+	if (!rest_has_room(c->rest, c->r, c->prefix, c->max_boxes))
+		return false;
+	bool ok = boxes_check(c->rest->config.boxes, &c->q.spec, &f);
+	if (!ok)
 		rest_reply_failure(c->r, &f);
-	else
-		return true;
-	return false;
+	return ok;
 }
 
 static bool take_image(struct creation *c, const struct image_info *i)
@@ -141,7 +148,7 @@ static bool take_image(struct creation *c, const struct image_info *i)
 static void create(struct creation *c, const struct image_info *i)
 {
 	if (may_create(c) && take_image(c, i))
-		boxes_add(c->rest->config.boxes, &c->q.spec, on_created, c->r);
+		boxes_add(c->rest->config.boxes, &c->q.spec, rest_box_created, c->r);
 	creation_free(c);
 }
 

@@ -160,8 +160,6 @@ void rest_get_openapi(void *app, struct http_request *r);
 /* runtime.c */
 void rest_get_metrics(void *app, struct http_request *r);
 void rest_get_health(void *app, struct http_request *r);
-/* rest.c: a route that clients know and this tenond does not do yet. Answered before the body is read. */
-void rest_not_built(void *app, struct http_request *r);
 /* boxes.c */
 void rest_create_box(void *app, struct http_request *r);
 void rest_list_boxes(void *app, struct http_request *r);
@@ -170,6 +168,23 @@ void rest_head_box(void *app, struct http_request *r);
 void rest_delete_box(void *app, struct http_request *r);
 void rest_start_box(void *app, struct http_request *r);
 void rest_stop_box(void *app, struct http_request *r);
+/* 201 with the new box, or the failure; arg is the request. */
+void rest_box_created(void *arg, struct box *b, const struct failure *f);
+/* Whether the tenant may have one more box; false after a 429. */
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes);
+/* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
+/* The same of a query; false after a 400. */
+bool rest_box_name_ok(struct http_request *r, const char *name);
+/* archives.c */
+void rest_export_box(void *app, struct http_request *r);
+void rest_import_box(void *app, struct http_request *r);
+/* snapshots.c */
+void rest_create_snapshot(void *app, struct http_request *r);
+void rest_list_snapshots(void *app, struct http_request *r);
+void rest_get_snapshot(void *app, struct http_request *r);
+void rest_delete_snapshot(void *app, struct http_request *r);
+void rest_restore_snapshot(void *app, struct http_request *r);
+void rest_clone_box(void *app, struct http_request *r);
 /* images.c */
 void rest_pull_image(void *app, struct http_request *r);
 void rest_load_image(void *app, struct http_request *r);

@@ -185,29 +185,43 @@ static const struct http_route routes[] = {
 	 .path = "/volumes/{volume}",
 	 .handle = rest_delete_volume,
 	 .scopes = SCOPE_VOLUME_DELETE},
-	{.method = "POST", .path = "/boxes/import", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
-	{.method = "POST", .path = "/boxes/{box}/export", .handle = rest_not_built, .scopes = SCOPE_BOX_READ},
-	{.method = "POST", .path = "/boxes/{box}/clone", .handle = rest_not_built, .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST",
+	 .path = "/boxes/import",
+	 .handle = rest_import_box,
+	 .streams = true,
+	 .scopes = SCOPE_BOX_WRITE},
+	{.method = "POST",
+	 .path = "/boxes/{box}/export",
+	 .handle = rest_export_box,
+	 .scopes = SCOPE_BOX_READ},
+	{.method = "POST",
+	 .path = "/boxes/{box}/clone",
+	 .handle = rest_clone_box,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE},
 	{.method = "POST",
 	 .path = "/boxes/{box}/snapshots",
-	 .handle = rest_not_built,
-	 .scopes = SCOPE_BOX_WRITE},
+	 .handle = rest_create_snapshot,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE},
 	{.method = "GET",
 	 .path = "/boxes/{box}/snapshots",
-	 .handle = rest_not_built,
+	 .handle = rest_list_snapshots,
 	 .scopes = SCOPE_BOX_READ},
 	{.method = "GET",
 	 .path = "/boxes/{box}/snapshots/{name}",
-	 .handle = rest_not_built,
+	 .handle = rest_get_snapshot,
 	 .scopes = SCOPE_BOX_READ},
 	{.method = "DELETE",
 	 .path = "/boxes/{box}/snapshots/{name}",
-	 .handle = rest_not_built,
-	 .scopes = SCOPE_BOX_DELETE},
+	 .handle = rest_delete_snapshot,
+	 .scopes = SCOPE_BOX_DELETE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
 	{.method = "POST",
 	 .path = "/boxes/{box}/snapshots/{name}/restore",
-	 .handle = rest_not_built,
-	 .scopes = SCOPE_BOX_WRITE},
+	 .handle = rest_restore_snapshot,
+	 .scopes = SCOPE_BOX_WRITE,
+	 .flags = ROUTE_ONCE | ROUTE_REPEATABLE},
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 
@@ -243,19 +257,7 @@ static void greet(void *app, struct http_request *r)
 static bool authorize(void *app, struct http_request *r)
 {
 	const struct rest *rest = app;
-	if (!auth_allows(rest->config.auth, r))
-		return false;
-	if (http_route_of(r)->handle != rest_not_built)
-		return true;
-	rest_not_built(app, r);
-	return false;
-}
-
-void rest_not_built(void *app, struct http_request *r)
-{
-	const struct http_route *route = http_route_of(r);
-	(void)app;
-	http_reply_error(r, HTTP_UNSUPPORTED, "%s %s is not built yet", route->method, route->path);
+	return auth_allows(rest->config.auth, r);
 }
 
 void rest_serve(struct rest *rest, struct http_config *http)

@@ -1,6 +1,7 @@
 /* The REST routes: parse, call a verb in boxes/ or executions/, print. No frames and no SQL here. */
 #pragma once
 
+#include "host-shim/daemon/archives/archives.h"
 #include "host-shim/daemon/auth/auth.h"
 #include "host-shim/daemon/boxes/boxes.h"
 #include "host-shim/daemon/executions/executions.h"
@@ -14,6 +15,7 @@ struct rest; /* the app of the HTTP server's routes */
 struct rest_config {
 	uv_loop_t *loop;
 	struct boxes *boxes;
+	struct archives *archives;
 	struct images *images;
 	struct executions *executions;
 	struct volumes *volumes;

@@ -150,6 +150,28 @@ static const char *const steps[] = {
 	"	used_ms INTEGER NOT NULL," /* 0: not yet */
 	"	UNIQUE (prefix, name)"
 	") WITHOUT ROWID;",
+
+	/* Disks, disks/layers.h. One that was made before has its box's id. */
+	"CREATE TABLE layers ("
+	"	id TEXT PRIMARY KEY,"
+	"	below TEXT NOT NULL,"     /* the layer it lies on; '' : none */
+	"	written INTEGER NOT NULL" /* a VM has had it */
+	") WITHOUT ROWID;"
+	"CREATE TABLE snapshots ("
+	"	id TEXT PRIMARY KEY,"
+	"	box_id TEXT NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	layer TEXT NOT NULL,"
+	"	created_ms INTEGER NOT NULL,"
+	"	disk_bytes INTEGER NOT NULL,"
+	"	size_bytes INTEGER NOT NULL,"
+	"	pause_us INTEGER NOT NULL,"
+	"	UNIQUE (box_id, name)"
+	");"
+	"ALTER TABLE boxes ADD COLUMN disk TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE boxes ADD COLUMN disk_next TEXT NOT NULL DEFAULT '';" /* boxes/box_disk.c */
+	"UPDATE boxes SET disk = id;"
+	"INSERT INTO layers SELECT id, '', 1 FROM boxes;",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))

@@ -113,6 +113,19 @@ void session_configure(struct session *s, const Tenon__Configure *c, unsigned de
 	uv_timer_start(&s->timer, on_fake_configured, 5, 0);
 }
 
+void session_quiesce(struct session *s, unsigned max_ms, session_done_fn done, void *arg)
+{
+	(void)max_ms;
+	session_resume(s, done, arg);
+}
+
+void session_resume(struct session *s, session_done_fn done, void *arg)
+{
+	struct failure f = {.kind = FAIL_TIMEOUT, .message = "this agent freezes nothing"};
+	(void)s;
+	done(arg, &f);
+}
+
 void session_shutdown(struct session *s, unsigned grace_ms, session_done_fn done, void *arg)
 {
 	(void)s;
@@ -377,6 +390,20 @@ static const char *in_state(struct bench *x, const char *name)
 	return x->path;
 }
 
+/* The newest file of a disk; "" if there is none. */
+static const char *disk(struct bench *x)
+{
+	char name[64] = "";
+	snprintf(x->path, sizeof x->path, "%s/disks", x->dir);
+	DIR *d = opendir(x->path);
+	for (const struct dirent *e; d && (e = readdir(d));)
+		if (e->d_name[0] != '.' && strcmp(e->d_name, name) > 0)
+			snprintf(name, sizeof name, "%.63s", e->d_name);
+	closedir(d);
+	snprintf(x->path, sizeof x->path, name[0] ? "%s/disks/%s" : "", x->dir, name);
+	return x->path;
+}
+
 static pid_t vmm_pid(struct bench *x)
 {
 	int pid = 0;
@@ -473,7 +500,7 @@ static void life(void **state)
 	assert_string_equal(fake.hostname, "life");
 	assert_string_equal(fake.env, "LANG=C");
 	assert_true(alive(fake.vmm));
-	assert_int_equal(access(in_state(x, "upper.qcow2"), F_OK), 0);
+	assert_int_equal(access(disk(x), F_OK), 0);
 	start(x); /* idempotent */
 	assert_int_equal(fake.sessions, 1);
 
@@ -720,7 +747,7 @@ static void stop_while_starting(void **state)
 		unlink(in_state(x, "pid"));
 		x->failed = 0;
 		if (turns % 8 == 0)
-			unlink(in_state(x, "upper.qcow2"));
+			unlink(disk(x));
 	}
 }
 

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "fakes.h"
+#include "host-shim/daemon/archives/archives.h"
 #include "host-shim/daemon/boxes/boxes.h"
+#include "host-shim/daemon/boxes/snapshots.h"
 
 struct box {
 	struct box *next;
@@ -213,6 +215,128 @@ void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn 
 {
 	b->info.status = BOX_RUNNING;
 	fake_execution_start(b->boxes->config.executions, b->id, spec, done, arg);
+}
+
+/* ---- snapshots: "kept" is always there, and nothing is done ---- */
+
+static const struct snapshot_info kept = {.id = "fakesnapshot",
+					  .box_id = "fakebox1",
+					  .name = "kept",
+					  .created_ms = 1700000000123,
+					  .disk_bytes = 1 << 30};
+
+void box_snapshot(struct box *b, const char *name, snapshot_done_fn done, void *arg)
+{
+	struct failure f;
+	(void)b;
+	refuse(&f, FAIL_EXISTS, "a snapshot of that name exists");
+	done(arg, strcmp(name, kept.name) ? &kept : NULL, strcmp(name, kept.name) ? NULL : &f);
+}
+
+bool box_find_snapshot(struct box *b, const char *name, struct snapshot_info *out)
+{
+	(void)b;
+	*out = kept;
+	return strcmp(name, kept.name) == 0;
+}
+
+void box_each_snapshot(struct box *b, void (*fn)(void *arg, const struct snapshot_info *s), void *arg)
+{
+	(void)b;
+	fn(arg, &kept);
+}
+
+void box_restore(struct box *b, const char *name, snapshot_over_fn done, void *arg)
+{
+	struct failure f;
+	(void)name;
+	refuse(&f, FAIL_CONFLICT, "the box is running");
+	done(arg, b->info.status == BOX_RUNNING ? &f : NULL);
+}
+
+void box_delete_snapshot(struct box *b, const char *name, snapshot_over_fn done, void *arg)
+{
+	(void)b;
+	(void)name;
+	done(arg, NULL);
+}
+
+void box_clone(struct box *b, const char *name, box_done_fn done, void *arg)
+{
+	(void)name;
+	done(arg, b, NULL);
+}
+
+/* ---- archives: eight bytes out, and none in ---- */
+
+struct archive_out {
+	size_t at;
+};
+struct archive_in {
+	size_t taken;
+};
+
+struct archive_out *archive_out(struct archives *as, struct box *b, void (*wake)(void *arg), void *arg)
+{
+	(void)as;
+	(void)b;
+	(void)wake;
+	(void)arg;
+	return calloc(1, sizeof(struct archive_out));
+}
+
+enum archive_state archive_out_read(struct archive_out *o, void *buf, size_t max, size_t *len,
+				    struct failure *f)
+{
+	(void)f;
+	*len = 8 - o->at < max ? 8 - o->at : max;
+	if (o->at == 8)
+		return ARCHIVE_END;
+	if (*len)
+		memcpy(buf, "archived" + o->at, *len);
+	o->at += *len;
+	return ARCHIVE_DATA;
+}
+
+void archive_out_close(struct archive_out *o)
+{
+	free(o);
+}
+
+struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name,
+			      void (*wake)(void *arg), void *arg)
+{
+	(void)as;
+	(void)prefix;
+	(void)name;
+	(void)wake;
+	(void)arg;
+	return calloc(1, sizeof(struct archive_in));
+}
+
+size_t archive_in_write(struct archive_in *i, const void *bytes, size_t n)
+{
+	(void)bytes;
+	i->taken += n;
+	return n;
+}
+
+void archive_in_write_end(struct archive_in *i)
+{
+	(void)i;
+}
+
+enum archive_state archive_in_result(struct archive_in *i, struct box **box, struct failure *f)
+{
+	(void)i;
+	*box = NULL;
+	refuse(f, FAIL_INVALID, "this is no archive of a box");
+	return ARCHIVE_FAILED;
+}
+
+void archive_in_close(struct archive_in *i)
+{
+	free(i);
 }
 
 /* ---- bulk: one file, "/file", in memory; each turn of the loop moves FAKE_TURN bytes ---- */
