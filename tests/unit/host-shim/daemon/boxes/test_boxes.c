@@ -96,8 +96,10 @@ void session_configure(struct session *s, const Tenon__Configure *c, unsigned de
 	(void)deadline_ms;
 	fake.configures++;
 	snprintf(fake.hostname, sizeof fake.hostname, "%.*s", (int)c->hostname.len, c->hostname.data);
-	snprintf(fake.env, sizeof fake.env, "%.*s", c->n_env ? (int)c->env[0].len : 0,
-		 c->n_env ? (char *)c->env[0].data : "");
+	fake.env[0] = '\0';
+	for (size_t i = 0; i < c->n_env; i++)
+		snprintf(fake.env + strlen(fake.env), sizeof fake.env - strlen(fake.env), "%s%.*s",
+			 i ? " " : "", (int)c->env[i].len, (char *)c->env[i].data);
 	fake.mounts[0] = '\0';
 	for (size_t i = 0; i < c->n_mounts; i++) {
 		const Tenon__Mount *m = c->mounts[i];
@@ -688,6 +690,44 @@ static void no_template(void **state)
 	unlink(x->path);
 	add(x, NULL);
 	failing_start(x, "qemu-img");
+}
+
+static void made_of_an_image(void **state)
+{
+	struct bench *x = *state;
+	static const char digest[] =
+		"sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	static const char *const env[] = {"BOTH=box", "BOX=1", NULL};
+	char *image_env[] = {"IMAGE=1", "BOTH=image", "BOTHER=image", NULL}, args[4096] = "";
+	struct box_settings settings = {.image_digest = (char *)digest,
+					.image = {.env = image_env, .working_dir = "/from/image"}};
+	struct box_spec spec = {.prefix = "p", .image = "x", .env = env, .settings = &settings};
+	boxes_add(x->boxes, &spec, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(boxes_count_image(x->boxes, "p", digest), 1);
+	assert_int_equal(boxes_count_image(x->boxes, "q", digest), 0);
+	failing_start(x, "is not here");
+
+	char path[256];
+	snprintf(path, sizeof path, "%s/images", x->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof path, "%s/images/%s.squashfs", x->dir, digest + strlen("sha256:"));
+	fclose(fopen(path, "w"));
+	start(x);
+	assert_int_equal(x->failed, 0);
+	assert_string_equal(fake.env, "IMAGE=1 BOTHER=image BOTH=box BOX=1");
+	FILE *f = fopen(in_state(x, "args"), "r");
+	assert_non_null(f);
+	assert_non_null(fgets(args, sizeof args, f));
+	fclose(f);
+	assert_non_null(strstr(args, path));
+	struct exec_spec exec = {.argv = (const char *const[]){"true", NULL}};
+	box_exec(x->box, &exec, (execution_started_fn)(void *)on_done, x);
+	wait_done(x, 1);
+	assert_string_equal(fake.env, "true in /from/image");
+	box_delete(x->box, true, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(boxes_count_image(x->boxes, "p", digest), 0);
 }
 
 static void wait_status(struct bench *x, enum box_status s)
@@ -1366,7 +1406,8 @@ static void rows_survive(void **state)
 	assert_int_equal(i.created_ms, created);
 	assert_string_equal(i.labels_json, "{\"a\":\"b\"}");
 	start(x);
-	assert_string_equal(fake.env, env[0]);
+	assert_memory_equal(fake.env, env[0], strlen(env[0]));
+	assert_string_equal(fake.env + strlen(env[0]), " EMPTY=");
 }
 
 int main(void)
@@ -1381,6 +1422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(operations_wait_for_the_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(starts_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_template, setup, teardown),
+		cmocka_unit_test_setup_teardown(made_of_an_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_while_starting, setup, teardown),
 		cmocka_unit_test_setup_teardown(start_while_stopping, setup, teardown),
