@@ -1156,20 +1156,6 @@ static void what_is_in_use_is_not_stopped(void **state)
 	wait_status(x, BOX_STOPPED);
 }
 
-static void commands_have_a_limit(void **state)
-{
-	struct bench *x = *state;
-	add_timed(x, 0, 0, true);
-	fake.running = BOX_EXECUTIONS_MAX; /* also for those that waited for its start */
-	exec_in_box(x);
-	wait_done(x, 1);
-	assert_int_equal(x->failure.kind, FAIL_EXHAUSTED);
-	fake.running--;
-	exec_in_box(x);
-	assert_int_equal(fake.execs, 1);
-	x->done = 0;
-}
-
 /* What asks for numbers neither stops a box nor keeps it. */
 static void metrics_are_no_use(void **state)
 {
@@ -1437,7 +1423,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(volumes_become_disks_and_mounts, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_writer_has_a_volume_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_writer_is_stopped_in_order_after_a_crash, setup, teardown),
-		cmocka_unit_test_setup_teardown(commands_have_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_volume_whose_disk_is_gone_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_idle_box_is_stopped, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_use_is_not_stopped, setup, teardown),
