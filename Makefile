@@ -31,7 +31,7 @@ SERVE_ARGS ?= --no-auth
 
 # ---- sources by component --------------------------------------------------------------------------
 
-components := proto guest vmm daemon cli flatten
+components := proto guest vmm net daemon cli flatten
 
 protos := $(wildcard proto/*.proto)
 gen_c := $(protos:%.proto=build/gen/%.pb-c.c)
@@ -40,6 +40,7 @@ gen_h := $(gen_c:.c=.h)
 src_proto := $(wildcard proto/*.c) $(gen_c:build/gen/%=%)
 src_guest := $(wildcard guest/*.c guest/*/*.c)
 src_vmm := $(wildcard host-shim/vmm/*.c)
+src_net := $(wildcard host-shim/net/*.c)
 src_daemon := $(wildcard host-shim/daemon/*.c host-shim/daemon/*/*.c)
 src_cli := $(wildcard host-shim/cli/*.c)
 src_flatten := $(wildcard host-shim/flatten/*.c)
@@ -47,6 +48,7 @@ src_flatten := $(wildcard host-shim/flatten/*.c)
 libs_proto := -lprotobuf-c
 libs_guest := $(libs_proto) build/static/lib/libseccomp.a -larchive
 libs_vmm := $(libs_proto) -ljansson
+libs_net := -lslirp -lseccomp
 libs_daemon := $(libs_proto) -lmicrohttpd -lgnutls -lwslay -luv -lsqlite3 -lz -ljansson -lnettle -larchive -lzstd -lpthread
 libs_cli := -lcurl -ljansson -lnettle
 libs_flatten := -larchive -ljansson -lnettle
@@ -118,6 +120,11 @@ build/bin/tenon-vmm: build/host/host-shim/vmm/main.o build/host/libvmm.a build/h
 	@mkdir -p $(@D)
 	$(call link_host,$(libs_vmm))
 
+build/bin/tenon-net: build/host/host-shim/net/main.o build/host/libnet.a build/host/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(call link_host,$(libs_net))
+
 build/bin/tenon: build/host/host-shim/cli/main.o build/host/libcli.a build/host/libproto.a
 	$(call say,LINK)
 	@mkdir -p $(@D)
@@ -171,6 +178,7 @@ unit_bins := $(unit_tests:%.c=build/%)
 path_proto := proto
 path_guest := guest
 path_vmm := host-shim/vmm
+path_net := host-shim/net
 path_daemon := host-shim/daemon
 path_cli := host-shim/cli
 path_flatten := host-shim/flatten
@@ -189,7 +197,7 @@ $(foreach d,tests/unit tests/issues,$(foreach c,$(components),$(eval $(call unit
 
 # fuzz_<x>.c may use any component; one named in the file's name (fuzz_vmm_<x>.c) is searched first.
 fuzzers := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_libs = $(filter $(subst _, ,$*),$(components)) flatten vmm daemon cli guest proto
+fuzz_libs = $(filter $(subst _, ,$*),$(components)) flatten vmm net daemon cli guest proto
 
 build/fuzz/bin/%: tests/fuzz/%.c $(components:%=build/fuzz/lib%.a) Makefile | $(gen_h)
 	$(call say,FUZZ)
@@ -224,6 +232,7 @@ build/bench/bin/floor: tests/bench/c/floor.c Makefile | build/static/done
 # What there are sources for: while the tree is being filled, a component without main.c has no program yet.
 programs := $(if $(wildcard host-shim/daemon/main.c),build/bin/tenond) \
 	$(if $(wildcard host-shim/vmm/main.c),build/bin/tenon-vmm) \
+	$(if $(wildcard host-shim/net/main.c),build/bin/tenon-net) \
 	$(if $(wildcard host-shim/cli/main.c),build/bin/tenon) \
 	$(if $(wildcard host-shim/flatten/main.c),build/bin/tenon-flatten) \
 	$(if $(wildcard guest/main.c),build/guest/initramfs.cpio)

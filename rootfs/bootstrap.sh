@@ -8,13 +8,13 @@ set -eu
 # What each package is for is in docs/dependencies.md.
 run="gcc libc6-dev make protobuf-c-compiler
      libmicrohttpd-dev libgnutls28-dev libwslay-dev libuv1-dev libsqlite3-dev zlib1g-dev libjansson-dev nettle-dev libprotobuf-c-dev
-     libcurl4-openssl-dev
+     libcurl4-openssl-dev libslirp-dev libseccomp-dev
      musl-tools linux-libc-dev dpkg-dev gperf
      kmod lz4 cpio squashfs-tools-ng e2fsprogs
      qemu-system-x86 qemu-utils
      libarchive-dev libzstd-dev skopeo"
 kernel="flex bison bc libelf-dev xz-utils"
-test="libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+test="iproute2 libcmocka-dev protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
 fuzz="clang libclang-rt-14-dev python3-venv python3-pytest python3-requests python3-websocket"

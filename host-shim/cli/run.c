@@ -17,6 +17,7 @@
 struct run {
 	bool remove, interactive, tty, timing;
 	const char *name, *workdir, *user;
+	const char *network; /* "enabled", "disabled"; NULL: as tenond has it */
 	json_t *env, *volumes;
 	double boot, exec; /* seconds */
 };
@@ -34,18 +35,36 @@ static int add_env(struct run *o, const char *text)
 	return 0;
 }
 
+/* docker's words. */
+static int read_network(struct run *o, const char *word)
+{
+	if (strcmp(word, "none") == 0)
+		o->network = "disabled";
+	else if (strcmp(word, "default") == 0 || strcmp(word, "bridge") == 0)
+		o->network = "enabled";
+	else
+		return complain("--network %s: none or default", word);
+	return 0;
+}
+
 static int read_options(struct run *o, int argc, char **argv, const char *usage, const char *short_options)
 {
 	static const struct option options[] = {
-		{"rm", no_argument, NULL, 'r'},         {"name", required_argument, NULL, 'n'},
-		{"env", required_argument, NULL, 'e'},  {"workdir", required_argument, NULL, 'w'},
-		{"user", required_argument, NULL, 'u'}, {"interactive", no_argument, NULL, 'i'},
-		{"tty", no_argument, NULL, 't'},        {"volume", required_argument, NULL, 'v'},
-		{"timing", no_argument, NULL, 'T'},     {0},
+		{"rm", no_argument, NULL, 'r'},
+		{"name", required_argument, NULL, 'n'},
+		{"env", required_argument, NULL, 'e'},
+		{"workdir", required_argument, NULL, 'w'},
+		{"user", required_argument, NULL, 'u'},
+		{"interactive", no_argument, NULL, 'i'},
+		{"tty", no_argument, NULL, 't'},
+		{"volume", required_argument, NULL, 'v'},
+		{"network", required_argument, NULL, 'N'},
+		{"timing", no_argument, NULL, 'T'},
+		{0},
 	};
 	bool whole_run = strchr(short_options, 'r');
 	for (int c; (c = getopt_long(argc, argv, short_options, options, NULL)) != -1;) {
-		if (!whole_run && (c == 'r' || c == 'n' || c == 'v'))
+		if (!whole_run && (c == 'r' || c == 'n' || c == 'v' || c == 'N'))
 			c = '?';
 		switch (c) {
 		case 'r':
@@ -73,6 +92,10 @@ static int read_options(struct run *o, int argc, char **argv, const char *usage,
 			break;
 		case 't':
 			o->tty = true;
+			break;
+		case 'N':
+			if (read_network(o, optarg))
+				return EXIT_TENON;
 			break;
 		case 'T':
 			o->timing = true;
@@ -172,6 +195,8 @@ static int run_in_new_box(struct api *a, struct run *o, const char *image, char 
 		json_decref(body);
 		return complain("%s", e.message);
 	}
+	if (o->network)
+		json_object_set_new(body, "network", json_string(o->network));
 	json_t *box = api_call(a, "POST", body, &e, "/boxes");
 	if (!box)
 		return complain("%s", e.message);
@@ -199,7 +224,8 @@ int command_run(const struct globals *g, int argc, char **argv)
 	struct api_error e;
 	int code = read_options(&o, argc, argv,
 				"run [--rm] [-i] [-t] [--name NAME] [--env NAME=value]... [--workdir DIR] "
-				"[--user USER] [--volume NAME:/PATH[:ro]]... [--timing] IMAGE [--] COMMAND "
+				"[--user USER] [--volume NAME:/PATH[:ro]]... [--network none|default] "
+				"[--timing] IMAGE [--] COMMAND "
 				"[ARG]...",
 				"+rn:e:w:u:itv:");
 	if (code == 0 && api_init(&a, g->host, g->key, g->ca, &e) < 0)

@@ -226,7 +226,8 @@ static int create_parts(struct daemon *d, struct err *e)
 				  .initrd = o->initrd,
 				  .images_dir = o->images_dir,
 				  .accel = o->accel,
-				  .machine = o->machine};
+				  .machine = o->machine,
+				  .resolv_conf = o->resolv_conf};
 	r = boxes_create(&d->boxes, &bc, e);
 	if (r < 0)
 		return r;

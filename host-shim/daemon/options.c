@@ -1,17 +1,19 @@
 #include "options.h"
 
+#include <arpa/inet.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <limits.h>
 #include <string.h>
 
+#include "host-shim/net/addresses.h"
 #include "proto/cleanup.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:8100"
 
 const char options_usage[] =
 	"tenond [--listen ADDR:PORT]... [--unix PATH] [--state DIR] [--api-key-file FILE] [--no-auth]\n"
-	"       [--tls-cert FILE --tls-key FILE]\n"
+	"       [--tls-cert FILE --tls-key FILE] [--dns ADDR]...\n"
 	"       [--accel auto|kvm|tcg] [--machine q35|microvm] [--kernel FILE] [--initrd FILE]\n"
 	"       [--images DIR] [--vmm FILE] [--flatten FILE] [--registry-auth FILE]\n"
 	"       [--pull-timeout SECONDS] [--help] [--version]\n"
@@ -22,6 +24,7 @@ const char options_usage[] =
 	"  --api-key-file FILE  its first line is the admin key, instead of DIR/admin.key\n"
 	"  --no-auth            no key needed; only where every listener is loopback\n"
 	"  --tls-cert, --tls-key   PEM files: every --listen speaks HTTPS; SIGHUP reads them again\n"
+	"  --dns ADDR           resolvers of boxes, three at most (default: what this host asks)\n"
 	"  --accel, --machine   what boxes run on (default auto, q35)\n"
 	"  --registry-auth FILE   credentials for registries (containers-auth.json(5)), mode 0600\n"
 	"  --pull-timeout SECONDS a registry that sends nothing for so long is given up (default 60)\n"
@@ -36,6 +39,7 @@ enum {
 	NO_AUTH,
 	TLS_CERT,
 	TLS_KEY,
+	DNS,
 	ACCEL,
 	MACHINE,
 	KERNEL,
@@ -57,6 +61,7 @@ static const struct option table[] = {
 	{"no-auth", no_argument, NULL, NO_AUTH},
 	{"tls-cert", required_argument, NULL, TLS_CERT},
 	{"tls-key", required_argument, NULL, TLS_KEY},
+	{"dns", required_argument, NULL, DNS},
 	{"accel", required_argument, NULL, ACCEL},
 	{"machine", required_argument, NULL, MACHINE},
 	{"kernel", required_argument, NULL, KERNEL},
@@ -99,6 +104,31 @@ static int take_seconds(unsigned *ms, const char *arg, struct err *e)
 	return 0;
 }
 
+/* Of an address that the network of boxes carries nothing to (host-shim/net/gate.h) a box had no use. */
+static bool is_out_of_reach(int family, const uint8_t *a)
+{
+	if (family == AF_INET)
+		return a[0] == 0 || a[0] == 127 || a[0] >= 224 || (a[0] == 169 && a[1] == 254);
+	return (a[0] & 0xe0) != 0x20 && (a[0] & 0xfe) != 0xfc;
+}
+
+static int take_dns(struct options *o, const char *arg, struct err *e)
+{
+	uint8_t address[16];
+	int family = strchr(arg, ':') ? AF_INET6 : AF_INET;
+	size_t len = strlen(o->resolv_conf);
+	if (o->n_dns == OPTIONS_DNS_MAX)
+		return err_set(e, "options", EINVAL, "--dns: more than %d", OPTIONS_DNS_MAX);
+	if (inet_pton(family, arg, address) != 1)
+		return err_set(e, "options", EINVAL, "--dns %s: not an IP address", arg);
+	if (is_out_of_reach(family, address))
+		return err_set(e, "options", EINVAL,
+			       "--dns %s: boxes reach neither this host's loopback nor its link", arg);
+	o->n_dns++;
+	snprintf(o->resolv_conf + len, sizeof o->resolv_conf - len, "nameserver %s\n", arg);
+	return 0;
+}
+
 static int take(struct options *o, int opt, const char *arg, struct err *e)
 {
 	switch (opt) {
@@ -122,6 +152,8 @@ static int take(struct options *o, int opt, const char *arg, struct err *e)
 	case TLS_KEY:
 		o->tls_key = arg;
 		return 0;
+	case DNS:
+		return take_dns(o, arg, e);
 	case ACCEL:
 		o->accel = arg;
 		return strcmp(arg, "auto") && strcmp(arg, "kvm") && strcmp(arg, "tcg")
@@ -243,6 +275,10 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 			       "--tls-cert and --tls-key: one is of no use without the other");
 	if (!o->n_listen && !o->unix_path)
 		o->listen[o->n_listen++] = DEFAULT_LISTEN;
+	/* Both are tenon-net's, which asks whom this host asks at the time: also one on its loopback. */
+	if (!o->n_dns)
+		snprintf(o->resolv_conf, sizeof o->resolv_conf, "nameserver %s\nnameserver %s\n",
+			 NET_RESOLVER_TEXT, NET_RESOLVER6_TEXT);
 	r = default_state(o, e);
 	if (r == 0)
 		r = default_runtime(o);

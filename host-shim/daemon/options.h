@@ -6,6 +6,7 @@
 #include "proto/err.h"
 
 #define OPTIONS_LISTEN_MAX 16
+#define OPTIONS_DNS_MAX 3 /* resolv.conf(5) */
 
 struct options {
 	const char *listen[OPTIONS_LISTEN_MAX]; /* ADDR:PORT */
@@ -15,6 +16,8 @@ struct options {
 	unsigned pull_stall_ms;               /* 0: the default */
 	bool no_auth, help, version;
 	const char *accel, *machine;
+	char resolv_conf[256]; /* of boxes with a network */
+	unsigned n_dns;
 	/* Absolute, owned. */
 	char *state_dir, *runtime_base;
 	char *kernel, *initrd, *images_dir, *vmm_path, *flatten_path;

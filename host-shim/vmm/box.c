@@ -225,6 +225,18 @@ static void vhost_user_ended(struct vhost_user *vu, const struct err *e)
 		loop_arm(&b->loop, &b->deadline, GONE_MS, stop_too_late);
 }
 
+/* A box whose network is gone for good is not what was asked for. */
+static void network_exited(struct loop_source *src, uint32_t events)
+{
+	struct box *b = container_of(src, struct box, network_exit);
+	char words[200];
+	(void)events;
+	loop_remove(&b->loop, src);
+	network_describe_end(&b->network, words, sizeof words);
+	box_stop(b, b->phase == BOX_STARTING ? "start_failed" : "qemu_died", STOP_MS,
+		 "the network is broken: %s", words);
+}
+
 static int dial_host(struct vsock *dev, uint32_t port)
 {
 	struct box *b = container_of(dev, struct box, vsock);
@@ -354,12 +366,15 @@ static int start(struct box *b, struct err *e)
 	    (r = rotlog_open(&b->console, b->state_dir, "console.log", LOG_LIMIT, e)) < 0 ||
 	    (r = listener_init(&b->listener, &b->loop, &b->vsock, b->vsock_path, e)) < 0 ||
 	    (r = vmm_sock_init(&b->vmm_sock, &b->loop, b->vmm_path, &sock_ops, b, e)) < 0 ||
-	    (r = qemu_start(&b->qemu, o, e)) < 0 ||
+	    (o->network && (r = network_start(&b->network, e)) < 0) ||
+	    (o->network && (r = watch(b, &b->network_exit, b->network.pidfd, network_exited, e)) < 0) ||
+	    (r = qemu_start(&b->qemu, o, b->network.card, e)) < 0 ||
 	    (r = watch(b, &b->qemu_exit, b->qemu.pidfd, qemu_exited, e)) < 0 ||
 	    (r = watch(b, &b->console_src, b->qemu.console, console_ready, e)) < 0 ||
 	    (r = watch(b, &b->output_src, b->qemu.output, output_ready, e)) < 0 ||
 	    (r = qmp_init(&b->qmp, &b->loop, steal_fd(&b->qemu.qmp), e)) < 0)
 		return r;
+	close_fd(&b->network.card);
 	b->qmp.ready = monitor_ready;
 	b->qmp.event = monitor_event;
 	b->qmp.closed = monitor_closed;
@@ -379,6 +394,7 @@ static void init(struct box *b, const struct options *o, int state_dir, int read
 		.signal_fd = -1,
 		.signals.fd = -1,
 		.qemu_exit.fd = -1,
+		.network_exit.fd = -1,
 		.console_src.fd = -1,
 		.output_src.fd = -1,
 		.run_state = "running",
@@ -391,6 +407,7 @@ static void init(struct box *b, const struct options *o, int state_dir, int read
 		.console.fd = -1,
 		.log.fd = -1,
 	};
+	network_init(&b->network);
 	b->qmp.loop = b->listener.loop = b->vmm_sock.loop = b->vhost_user.loop = &b->loop;
 }
 
@@ -411,6 +428,7 @@ static void finish(struct box *b)
 		unlink(b->vmm_path);
 	vsock_finish(&b->vsock);
 	qemu_finish(&b->qemu);
+	network_finish(&b->network);
 	close_fd(&b->signal_fd);
 	rotlog_close(&b->console);
 	rotlog_close(&b->log);

@@ -4,6 +4,7 @@
 #include "exit_record.h"
 #include "listener.h"
 #include "loop.h"
+#include "network.h"
 #include "options.h"
 #include "qemu.h"
 #include "qmp.h"
@@ -22,6 +23,7 @@ struct box {
 	enum box_phase phase;
 
 	struct qemu qemu;
+	struct network network;
 	struct qmp qmp;
 	struct vsock vsock;
 	struct vhost_user vhost_user;
@@ -29,7 +31,7 @@ struct box {
 	struct vmm_sock vmm_sock;
 	struct rotlog console, log;
 
-	struct loop_source signals, qemu_exit, console_src, output_src;
+	struct loop_source signals, qemu_exit, network_exit, console_src, output_src;
 	int signal_fd;
 	struct loop_timer deadline; /* of the start, then of the stop */
 

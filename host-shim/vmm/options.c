@@ -6,22 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_DIR = 1, STATE_DIR, KERNEL, INITRD, APPEND, CPUS, MEMORY, MACHINE, ACCEL, CID, DISK, READY_FD };
+enum {
+	RUN_DIR = 1,
+	STATE_DIR,
+	KERNEL,
+	INITRD,
+	APPEND,
+	CPUS,
+	MEMORY,
+	MACHINE,
+	ACCEL,
+	CID,
+	DISK,
+	NETWORK,
+	READY_FD
+};
 
 static const struct option table[] = {
-	{"run-dir", required_argument, NULL, RUN_DIR},
-	{"state-dir", required_argument, NULL, STATE_DIR},
-	{"kernel", required_argument, NULL, KERNEL},
-	{"initrd", required_argument, NULL, INITRD},
-	{"append", required_argument, NULL, APPEND},
-	{"cpus", required_argument, NULL, CPUS},
-	{"memory", required_argument, NULL, MEMORY},
-	{"machine", required_argument, NULL, MACHINE},
-	{"accel", required_argument, NULL, ACCEL},
-	{"cid", required_argument, NULL, CID},
-	{"disk", required_argument, NULL, DISK},
-	{"ready-fd", required_argument, NULL, READY_FD},
-	{0},
+	{"run-dir", required_argument, NULL, RUN_DIR},   {"state-dir", required_argument, NULL, STATE_DIR},
+	{"kernel", required_argument, NULL, KERNEL},     {"initrd", required_argument, NULL, INITRD},
+	{"append", required_argument, NULL, APPEND},     {"cpus", required_argument, NULL, CPUS},
+	{"memory", required_argument, NULL, MEMORY},     {"machine", required_argument, NULL, MACHINE},
+	{"accel", required_argument, NULL, ACCEL},       {"cid", required_argument, NULL, CID},
+	{"disk", required_argument, NULL, DISK},         {"network", no_argument, NULL, NETWORK},
+	{"ready-fd", required_argument, NULL, READY_FD}, {0},
 };
 
 static int parse_number(const char *s, const char *name, unsigned long min, unsigned long max,
@@ -114,6 +122,9 @@ static int parse_one(struct options *o, int opt, const char *arg, struct err *e)
 		return r;
 	case DISK:
 		return parse_disk(o, arg, e);
+	case NETWORK:
+		o->network = true;
+		return 0;
 	default: /* getopt's '?' */
 		return err_set(e, "options", EINVAL, "%s: unknown, or without its value", arg);
 	}

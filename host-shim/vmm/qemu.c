@@ -1,5 +1,6 @@
 #include "qemu.h"
 
+#include "child.h"
 #include "proto/cleanup.h"
 #include "tsc.h"
 
@@ -8,7 +9,6 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -19,6 +19,7 @@
 /* Slots of the virtio devices, for add_virtio. */
 #define RNG_SLOT 2
 #define VSOCK_SLOT 3
+#define NIC_SLOT 5
 #define FIRST_DISK_SLOT 8
 #define MICROVM_WINDOWS 24
 
@@ -143,16 +144,29 @@ static void add_plugs(struct argv *a)
 	}
 }
 
-static void add_devices(struct argv *a, const struct options *o, int vhost_fd, int console_fd)
+/* Frames go to tenon-net and come from there, one a datagram. A card without status has its link up from the
+ * first moment, so that nothing is lost behind a carrier that comes late. Its boot ROM would only cost time.
+ */
+static void add_nic(struct argv *a, const struct options *o, int net_fd)
+{
+	add(a, "-netdev");
+	add(a, "dgram,id=net0,local.type=fd,local.str=%d", net_fd);
+	add_virtio(a, o, NIC_SLOT, "virtio-net", "id=nic0,netdev=net0,status=off%s",
+		   is_microvm(o) ? "" : ",romfile=");
+}
+
+static void add_devices(struct argv *a, const struct options *o, const struct qemu_fds *fds)
 {
 	add(a, "-chardev");
-	add(a, "socket,id=console,fd=%d", console_fd);
+	add(a, "socket,id=console,fd=%d", fds->console);
 	add(a, "-device");
 	add(a, "isa-serial,chardev=console");
 	add_virtio(a, o, RNG_SLOT, "virtio-rng", "id=rng0");
-	add_vsock(a, o, vhost_fd);
+	add_vsock(a, o, fds->vhost);
 	if (!is_microvm(o))
 		add_plugs(a);
+	if (fds->net >= 0)
+		add_nic(a, o, fds->net);
 	for (unsigned i = 0; i < o->n_disks; i++)
 		add_disk(a, o, i);
 }
@@ -187,7 +201,7 @@ static void add_append(struct argv *a, const struct options *o)
 	add(a, "%s%s%s%s", KERNEL_ARGUMENTS, tsc, o->append ? " " : "", o->append ? o->append : "");
 }
 
-char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd)
+char **qemu_argv(const struct options *o, const struct qemu_fds *fds)
 {
 	struct argv a = {0};
 	add(&a, PROGRAM);
@@ -216,10 +230,10 @@ char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_
 	add(&a, "%s", o->initrd);
 	add_append(&a, o);
 	add(&a, "-chardev");
-	add(&a, "socket,id=qmp,fd=%d", qmp_fd);
+	add(&a, "socket,id=qmp,fd=%d", fds->qmp);
 	add(&a, "-mon");
 	add(&a, "chardev=qmp,mode=control");
-	add_devices(&a, o, vhost_fd, console_fd);
+	add_devices(&a, o, fds);
 	if (!a.failed)
 		return a.v;
 	qemu_argv_free(a.v);
@@ -233,58 +247,7 @@ void qemu_argv_free(char **argv)
 	free(argv);
 }
 
-/* In the child; returns only the errno of what failed. */
-static int become_qemu(char **argv, pid_t parent, const int *inherited, unsigned n, int output)
-{
-	sigset_t none;
-	sigemptyset(&none);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGHUP, SIG_DFL);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		return errno;
-	/* The parent may have died before the prctl: then nobody will ever signal. */
-	if (getppid() != parent)
-		return ESRCH;
-	if (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
-		return errno;
-	for (unsigned i = 0; i < n; i++)
-		if (fcntl(inherited[i], F_SETFD, 0) < 0)
-			return errno;
-	execvp(argv[0], argv);
-	return errno;
-}
-
-static int spawn(char **argv, const int *inherited, unsigned n, int output, pid_t *out, struct err *e)
-{
-	int report[2];
-	if (pipe2(report, O_CLOEXEC) < 0)
-		return err_sys(e, "qemu", errno, "pipe");
-	_cleanup_close_ int from = report[0];
-	_cleanup_close_ int to = report[1];
-
-	pid_t parent = getpid(), pid = fork();
-	if (pid < 0)
-		return err_sys(e, "qemu", errno, "fork");
-	if (pid == 0) {
-		int errnum = become_qemu(argv, parent, inherited, n, output);
-		(void)!write(to, &errnum, sizeof errnum);
-		_exit(127);
-	}
-	close_fd(&to);
-	int errnum = 0;
-	ssize_t got;
-	do
-		got = read(from, &errnum, sizeof errnum);
-	while (got < 0 && errno == EINTR);
-	if (got == 0) {
-		*out = pid;
-		return 0;
-	}
-	waitpid(pid, NULL, 0);
-	return err_sys(e, "qemu", errnum, "starting " PROGRAM);
-}
-
-int qemu_start(struct qemu *q, const struct options *o, struct err *e)
+int qemu_start(struct qemu *q, const struct options *o, int net, struct err *e)
 {
 	int vhost[2], qmp[2], console[2], output[2];
 	*q = (struct qemu){.pidfd = -1, .vhost = -1, .qmp = -1, .console = -1, .output = -1};
@@ -308,23 +271,15 @@ int qemu_start(struct qemu *q, const struct options *o, struct err *e)
 	if (fcntl(console_ours, F_SETFL, O_NONBLOCK) < 0 || fcntl(output_ours, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys(e, "qemu", errno, "fcntl");
 
-	char **argv = qemu_argv(o, vhost_theirs, qmp_theirs, console_theirs);
+	const struct qemu_fds fds = {vhost_theirs, qmp_theirs, console_theirs, net};
+	char **argv = qemu_argv(o, &fds);
 	if (!argv)
 		return err_sys(e, "qemu", ENOMEM, "building the command line");
-	int inherited[] = {vhost_theirs, qmp_theirs, console_theirs};
-	int r = spawn(argv, inherited, sizeof inherited / sizeof *inherited, output_theirs, &q->pid, e);
+	const int inherited[] = {vhost_theirs, qmp_theirs, console_theirs, net};
+	int r = child_spawn(argv, inherited, net < 0 ? 3 : 4, output_theirs, &q->pid, &q->pidfd, e);
 	qemu_argv_free(argv);
 	if (r < 0)
 		return r;
-
-	q->pidfd = (int)syscall(SYS_pidfd_open, q->pid, 0);
-	if (q->pidfd < 0) {
-		r = err_sys(e, "qemu", errno, "pidfd_open");
-		kill(q->pid, SIGKILL);
-		waitpid(q->pid, NULL, 0);
-		q->pid = 0;
-		return r;
-	}
 	q->vhost = steal_fd(&vhost_ours);
 	q->qmp = steal_fd(&qmp_ours);
 	q->console = steal_fd(&console_ours);

@@ -5,11 +5,12 @@
  * - 02.0: virtio-rng-pci, id rng0
  * - 03.0: pcie-root-port, id vsock-port, chassis 1; behind it vhost-user-vsock-pci, id vsock0
  * - 04.0 to 04.7: eight pcie-root-ports, id plug0 to plug7, chassis 2 to 9: empty, for hot-plug
+ * - 05.0: virtio-net-pci, id nic0, of a box with a network
  * - 08.0 to 0f.0: virtio-blk-pci, id disk0 to disk7, in the order given: vda, vdb and so on
  *
  * 1f and 00 are q35's own. The first serial port is the console.
  *
- * microvm has no PCI and so no plugs: rng0, vsock0 and the disks keep their slots' order (qemu.c,
+ * microvm has no PCI and so no plugs: rng0, vsock0, nic0 and the disks keep their slots' order (qemu.c,
  * add_virtio), and nothing can be added or taken while it runs. */
 #pragma once
 
@@ -24,14 +25,19 @@ struct qemu {
 	int vhost, qmp, console, output; /* our ends of what QEMU inherited; the owner steals them */
 };
 
+/* The child's, as the command line names them; net is -1 for a machine without a network card. */
+struct qemu_fds {
+	int vhost, qmp, console, net;
+};
+
 /* Starts QEMU, which gets SIGKILL from the kernel when this process (this thread) dies. vhost and qmp are
  * stream sockets, console a stream socket that QEMU writes the serial port to, output a pipe with its stdout
- * and stderr; console and output are non-blocking. On error nothing runs and nothing is open. */
-int qemu_start(struct qemu *q, const struct options *o, struct err *e);
+ * and stderr; console and output are non-blocking. net: a datagram socket for the network card, borrowed, or
+ * -1. On error nothing runs and nothing is open. */
+int qemu_start(struct qemu *q, const struct options *o, int net, struct err *e);
 
-/* The command line, NULL-terminated; fds are those of the child. NULL if memory is short. For qemu_start and
- * tests. */
-char **qemu_argv(const struct options *o, int vhost_fd, int qmp_fd, int console_fd);
+/* The command line, NULL-terminated. NULL if memory is short. For qemu_start and tests. */
+char **qemu_argv(const struct options *o, const struct qemu_fds *fds);
 void qemu_argv_free(char **argv);
 
 /* SIGKILL; harmless when it is gone. */

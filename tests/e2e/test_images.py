@@ -146,7 +146,8 @@ def test_the_built_in_image(images):
     i = images.get(path("tenon/base")).json()
     assert i["builtin"] and i["size_bytes"] == (ROOT / "build/images/base.squashfs").stat().st_size
     assert images.get(path(i["id"])).json() == i
-    assert images.delete(path("tenon/base")).status_code == 409 and pull(images, "tenon/base:latest").status_code == 409
+    assert images.delete(path("tenon/base")).status_code == 409
+    assert pull(images, "tenon/base:latest").json() == i and events(images, "tenon/base") == [("done", i)]
 
 
 def test_pages(images, push):
@@ -545,6 +546,16 @@ def test_tenants_and_scopes(guarded, plain):
     assert pull(admin, name).status_code == 200
     assert team.delete(path(name)).status_code == 204 and admin.get(path(image.digest)).status_code == 200
     assert admin.delete(path(name)).status_code == 204
+
+
+def test_a_prefix_takes_its_images_with_it(guarded, plain):
+    d, admin, _, _ = guarded
+    image = small("prefix")
+    name = plain.serve("prefix", image)
+    assert admin.post("/prefixes", json={"prefix": "brief"}).status_code == 204
+    assert admin.post("/brief/images/pull", json={"reference": name}).status_code == 200
+    assert admin.delete("/prefixes/brief").status_code == 204
+    assert files(d) == []
 
 
 def test_places_on_the_host_are_the_admins(guarded, tmp_path):

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+import websocket
 
 from client import Client, Execution, error_of
 
@@ -108,6 +109,17 @@ def test_health(client, daemon):
 # ---- 2026-02 -------------------------------------------------------------------------------------------
 
 
+def attach_when_free(x):
+    """A place in an execution is free once its last holder's end was seen."""
+    for _ in range(100):
+        try:
+            return x.attach()
+        except websocket.WebSocketBadStatusException as e:
+            assert e.status_code == 409
+            time.sleep(0.05)
+    raise AssertionError("the place is never free")
+
+
 def test_the_old_dialect_from_token_to_exit(client, box):
     made = client.post("/default/oauth/clients", json={"name": "old", "scopes": ["boxes:read", "boxes:write", "boxes:exec"]}).json()
     form = {"grant_type": "client_credentials", "client_id": made["client_id"], "client_secret": made["client_secret"]}
@@ -128,6 +140,16 @@ def test_the_old_dialect_from_token_to_exit(client, box):
     assert Execution(client, box, x.id).signal(9).status_code == 400
     assert x.signal(9).status_code == 204
     assert x.collect()[2]["exit_code"] == -9
+    # Over a WebSocket, too.
+    x = Execution(old, box, old.post(f"/boxes/{box}/exec", json={"command": "sleep", "args": ["1000"]}).json()["execution_id"])
+    a = Execution(client, box, x.id).attach()
+    a.control(type="signal", sig=9)
+    kind, refused = a.next()
+    assert kind == "text" and refused["type"] == "error" and "DELETE" in refused["message"]
+    a.ws.close()
+    a = attach_when_free(x)
+    a.control(type="signal", sig=9)
+    assert a.collect()[2][-1]["exit_code"] == -9
     e = old.post(f"/boxes/{box}/executions/{x.id}/signal", json={"signal": 99}).json()["error"]
     assert (e["code"], e["type"]) == (400, "InvalidArgumentError")
     assert client.delete("/default/oauth/clients/old").status_code == 204

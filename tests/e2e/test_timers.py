@@ -41,7 +41,7 @@ def test_idle_boxes_stop_and_come_back(own, client):
 def test_what_is_used_stays(own, client):
     busy = started(client, name="busy", auto_stop=1)
     tunnelled = started(client, name="tunnelled", auto_stop=1)
-    listen = "nc -l -p 5000 >/dev/null & until grep -q :1388 /proc/net/tcp; do :; done; echo up; read end"
+    listen = "nc -l -p 5000 >/dev/null & until grep -q :1388 /proc/net/tcp*; do :; done; echo up; read end"
     server = client.exec(tunnelled, "sh", "-c", listen)
     assert next(server.events()).bytes == b"up\n"
     uri = client.post(f"/boxes/{tunnelled}/network/tunnel?port=5000").json()["uri"]

@@ -81,6 +81,7 @@ got.running = (await box.info()).state;
 got.output = await run(box, "sh", ["-c", "echo out $GREETING $WHO; echo err >&2; exit 3"], [["WHO", "you"]]);
 got.input = await run(box, "cat", [], null, { input: "grüße\n" });
 got.cwd = await run(box, "pwd", [], null, { cwd: "/tmp" });
+got.network = (await run(box, "ls", ["/sys/class/net"])).stdout;
 got.big = (await run(box, "sh", ["-c", "yes 0123456789abcde | head -n 65536"])).stdout.length;
 got.missing = await failure(box.exec("/no/such", [], null, false));
 got.timeout = await run(box, "sleep", ["1000"], null, { timeout: 0.5 });
@@ -113,6 +114,11 @@ got.restored = await run(box, "cat", ["/root/value"]);
 await box.snapshot.remove("a/b c");
 got.snapshotsAfter = (await box.snapshot.list()).length;
 if (runtime.volumes) got.volumes = await volumes();
+
+const off = process.argv[2].endsWith("0.9.7") ? { mode: "disabled" } : { outbound: { mode: "disabled" } };
+const alone = await runtime.create({ ...options, network: off }, `${name}-alone`);
+got.alone = (await run(alone, "ls", ["/sys/class/net"])).stdout;
+await runtime.remove(alone.id, true);
 
 got.removeRunning = await failure(runtime.remove(box.id, false));
 await box.stop();

@@ -91,6 +91,7 @@ async def main(archives, url, key, prefix):
     got["running"] = (await runtime.get_info(name)).state.status
     got["output"] = await run(box, "sh", ["-c", "echo out $GREETING $WHO; echo err >&2; exit 3"], [("WHO", "you")])
     got["input"] = await run(box, "cat", [], input="grüße\n")
+    got["network"] = (await run(box, "ls", ["/sys/class/net"]))["stdout"]
     got["big"] = len((await run(box, "sh", ["-c", "yes 0123456789abcde | head -n 65536"]))["stdout"])
     got["missing"] = await failure(box.exec("/no/such", []))
     got["signal"] = await run(box, "sleep", ["1000"], act=lambda x: x.signal(15)) if hasattr(boxlite.Execution, "signal") else None
@@ -100,6 +101,11 @@ async def main(archives, url, key, prefix):
 
     if hasattr(boxlite, "VolumeHandle"):
         got["volumes"] = await volumes(runtime)
+    alone = await runtime.create(options(network=boxlite.NetworkSpec(mode="disabled")), name + "-alone")
+    got["alone"] = (await run(alone, "ls", ["/sys/class/net"]))["stdout"]
+    info = getattr(await runtime.get_info(alone.id), "network", None)  # 0.9 does not tell
+    got["aloneInfo"] = info and info.outbound.mode
+    await runtime.remove(alone.id, True)
     await run(box, "sh", ["-c", "echo first >/root/value"])
     handle = box.snapshot
     made = await handle.create(name="a/b c")

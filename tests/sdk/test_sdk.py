@@ -26,6 +26,7 @@ def check(got):
     assert got["output"]["code"] == 3 and not got["output"]["error"]
     assert got["input"] == {"stdout": "grüße\n", "stderr": "", "code": 0, "error": None}
     assert got["big"] == 1 << 20
+    assert "eth0" in got["network"].split() and "eth0" not in got["alone"] and "lo" in got["alone"].split()
     assert "ENOENT" in got["missing"]
     assert got["signal"] is None or got["signal"]["code"] == -15
     assert got["killed"]["code"] == -9
@@ -72,6 +73,7 @@ def test_python(sdks, account, version, tmp_path):
     check(got)
     assert got["info"] == got["created"]["id"]
     assert got["running"] == "running" and got["stopped"] == "stopped"
+    assert got["aloneInfo"] == ("disabled" if version == "0.10.8" else None)
     assert got["boxMetrics"] >= 5 and got["metrics"] >= 1
     if version == "0.10.8":
         check_volumes(got["volumes"])

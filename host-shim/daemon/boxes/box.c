@@ -477,6 +477,7 @@ static void continue_start(struct box *b)
 		.accel = b->boxes->accel_result,
 		.cpus = b->row.cpus,
 		.memory_mib = b->row.memory_mib,
+		.network = b->row.settings.outbound,
 		.lower = lower,
 		.upper = upper,
 		.disks = disks,

@@ -203,6 +203,13 @@ void box_bulks_begin(struct box *b);
 /* There will be none: they fail. */
 void box_bulks_fail(struct box *b);
 
+/* ---- box_network.c ---- */
+
+#define BOX_HOSTS_SIZE 512
+/* What Configure says of the network of a box: its card, its resolver, and in hosts the text of /etc/hosts.
+ */
+void box_fill_network(const struct box *b, Tenon__Configure *request, char hosts[BOX_HOSTS_SIZE]);
+
 /* ---- verdict.c ---- */
 
 /* EVENT_ENDED or EVENT_FAILED. Fills reason, for those whose executions ended with it, and for a failure the

@@ -74,6 +74,8 @@ int box_configure(struct box *b, session_done_fn done, struct err *e)
 	request.mounts = volumes.list;
 	request.realtime_ns = clock_ns(CLOCK_REALTIME);
 	request.seed = (ProtobufCBinaryData){seeded > 0 ? (size_t)seeded : 0, (uint8_t *)seed};
+	char hosts[BOX_HOSTS_SIZE];
+	box_fill_network(b, &request, hosts);
 
 	/* The boot deadline bounds it from outside; this bound only lets the session go of it in time. */
 	session_configure(b->session, &request, b->boxes->config.boot_deadline_ms, done, b);

@@ -99,7 +99,7 @@ void boxes_unref(struct boxes *bs)
 	layers_destroy(bs->layers);
 	struct boxes_config *c = &bs->config;
 	const char *const strings[] = {c->state_dir, c->runtime_dir, c->vmm_path, c->kernel,
-				       c->initrd,    c->images_dir,  c->machine};
+				       c->initrd,    c->images_dir,  c->machine,  c->resolv_conf};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free((void *)strings[i]);
 	free(bs);
@@ -127,11 +127,12 @@ static int copy_config(struct boxes_config *out, const struct boxes_config *c)
 	out->initrd = strdup(c->initrd);
 	out->images_dir = strdup(c->images_dir);
 	out->machine = strdup(c->machine);
+	out->resolv_conf = strdup(c->resolv_conf);
 	out->accel = out->host_dir = NULL; /* needed now only */
 	if (!out->boot_deadline_ms)
 		out->boot_deadline_ms = 60000;
 	return out->state_dir && out->runtime_dir && out->vmm_path && out->kernel && out->initrd &&
-			       out->images_dir && out->machine
+			       out->images_dir && out->machine && out->resolv_conf
 		       ? 0
 		       : -ENOMEM;
 }

@@ -85,6 +85,7 @@ struct boxes_config {
 	/* "q35" or "microvm". No row keeps it: a box that starts from its disks is the same on both, and may
 	 * have another kernel too. One that runs stays what it is. */
 	const char *machine;
+	const char *resolv_conf;   /* of boxes with a network */
 	unsigned boot_deadline_ms; /* default 60000 */
 };
 int boxes_create(struct boxes **out, const struct boxes_config *c, struct err *e);

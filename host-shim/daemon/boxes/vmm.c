@@ -196,11 +196,11 @@ struct disk_option {
 	char text[4096 + 32];
 };
 
-/* A copy of argv (n with its NULL) with the further disks behind it. */
-static const char **add_disks(const char *const *argv, size_t n, struct disk_option *more,
-			      const struct vmm_config *c)
+/* A copy of argv (n with its NULL) with what not every box has behind it. */
+static const char **add_rest(const char *const *argv, size_t n, struct disk_option *more,
+			     const struct vmm_config *c)
 {
-	const char **all = calloc(n + 2 * c->n_disks, sizeof *all);
+	const char **all = calloc(n + 2 * c->n_disks + 1, sizeof *all);
 	if (!all)
 		return NULL;
 	memcpy(all, argv, n * sizeof *all);
@@ -210,6 +210,8 @@ static const char **add_disks(const char *const *argv, size_t n, struct disk_opt
 		all[n - 1 + 2 * i] = "--disk";
 		all[n + 2 * i] = more[i].text;
 	}
+	if (c->network)
+		all[n - 1 + 2 * c->n_disks] = "--network";
 	return all;
 }
 
@@ -229,7 +231,7 @@ static int spawn(struct vmm *v, const struct vmm_config *c, int ready_fd, struct
 			      cpus,        "--memory",   memory,     "--machine",   c->machine,   "--accel",
 			      c->accel,    "--cid",      GUEST_CID,  "--disk",      lower,        "--disk",
 			      upper,       "--ready-fd", ready,      NULL};
-	_cleanup_free_ const char **all = add_disks(argv, sizeof argv / sizeof *argv, more, c);
+	_cleanup_free_ const char **all = add_rest(argv, sizeof argv / sizeof *argv, more, c);
 	if (!all)
 		return err_sys(e, "tenon-vmm", ENOMEM, "disk options");
 	struct process_config p = {.loop = c->loop,

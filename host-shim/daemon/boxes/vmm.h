@@ -21,6 +21,7 @@ struct vmm_config { /* strings are borrowed during vmm_spawn, but for run_dir, w
 	const char *vmm_path, *run_dir, *state_dir;
 	const char *kernel, *initrd, *append, *machine, *accel;
 	unsigned cpus, memory_mib;
+	bool network;                 /* a network card */
 	const char *lower, *upper;    /* read-only raw image, writable qcow2 disk */
 	const struct vmm_disk *disks; /* further ones, behind those two */
 	size_t n_disks;

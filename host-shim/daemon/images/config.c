@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "host-shim/daemon/boxes/strings.h"
 #include "manifest.h"
+#include "proto/cleanup.h"
 
 static const char *text_of(const json_t *o, const char *name)
 {
@@ -95,6 +97,12 @@ static int read_config(struct oci_config *c, const json_t *o, struct err *e)
 		r = read_string(&i->user, config, "User", &room, e);
 	if (r == 0)
 		r = read_string(&i->working_dir, config, "WorkingDir", &room, e);
+	/* It is a directory of the image, from the root on, as docker takes it. */
+	if (r == 0 && i->working_dir && i->working_dir[0] != '/') {
+		_cleanup_free_ char *relative = i->working_dir;
+		if (asprintf(&i->working_dir, "/%s", relative) < 0)
+			i->working_dir = NULL;
+	}
 	return r;
 }
 

@@ -25,7 +25,8 @@
 #define SQUASH_SECONDS 3600
 #define UNPACKED_MAX "68719476736" /* 64 GiB; the largest images of machine learning have 20 */
 #define FILES_MAX "1000000"
-#define SLACK (1u << 20)      /* what a file system may count beyond a blob's bytes */
+#define SLACK (1u << 20) /* what a file system may count beyond a blob's bytes */
+#define ARCHIVE_LEVELS 4
 #define FULL_BELOW (1u << 20) /* a file system with less room is full, whatever the programs said */
 
 enum step { STEP_MANIFEST, STEP_CHOSEN, STEP_CONFIG, STEP_COPY, STEP_SQUASH, STEP_KEEP };
@@ -43,7 +44,8 @@ struct pull {
 	char *config_text;
 	struct pull_progress progress;
 	struct process *process, *packer;
-	int output; /* what the packer writes, held so that its bytes still count when it has failed and removed it */
+	int output; /* what the packer writes, held so that its bytes still count when it has failed and
+		       removed it */
 	int process_status, packer_status;
 	char said[200], packer_said[200];
 	char why[200]; /* we ended them ourselves */
@@ -628,16 +630,24 @@ static void next(struct pull *p)
 
 /* ---- watching -------------------------------------------------------------------------------------- */
 
-/* A blob that is on its way is a file of skopeo's, which gets its name when it is whole. */
-static uint64_t bytes_in(const char *dir)
+/* Of the files in a directory and, so many levels down, below it. A blob that is on its way is a file of
+ * skopeo's, which gets its name when it is whole. */
+static uint64_t bytes_in(const char *dir, unsigned levels)
 {
 	_cleanup_closedir_ DIR *d = opendir(dir);
 	const struct dirent *entry;
 	struct stat st;
 	uint64_t sum = 0;
-	while (d && (entry = readdir(d)))
-		if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+	while (d && (entry = readdir(d))) {
+		_cleanup_free_ char *below = NULL;
+		if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (S_ISREG(st.st_mode))
 			sum += (uint64_t)st.st_size;
+		else if (S_ISDIR(st.st_mode) && levels && entry->d_name[0] != '.' &&
+			 (below = join(dir, entry->d_name)))
+			sum += bytes_in(below, levels - 1);
+	}
 	return sum;
 }
 
@@ -647,10 +657,11 @@ static void measure(struct pull *p)
 	struct pull_progress before = *g;
 	_cleanup_free_ char *layout = join(p->work, "oci");
 	if (!p->cache) {
-		g->bytes = bytes_in(p->blobs);
+		/* Archives are unpacked first, beside where the layers go. */
+		g->bytes = bytes_in(p->work, ARCHIVE_LEVELS);
 	} else {
 		g->layers = 0;
-		g->bytes = layout ? bytes_in(layout) : 0;
+		g->bytes = layout ? bytes_in(layout, 0) : 0;
 		for (size_t i = 0; i < p->manifest.n_layers; i++) {
 			struct stat st;
 			_cleanup_free_ char *path = join(p->blobs, digest_hex(p->manifest.layers[i].digest));

@@ -19,45 +19,55 @@ static void refuse_if_set(struct fields *f, const char *name)
 		fields_refuse(f, name, "is not supported yet");
 }
 
-static void read_direction(struct fields *network, const char *name, const char *prefix)
+/* A mode and the list that narrows it; true unless the mode is "disabled". */
+static bool read_mode(struct fields *f)
+{
+	const char *mode = json_string_value(json_object_get(f->object, "mode"));
+	fields_choice(f, "mode", "enabled", "disabled");
+	refuse_if_set(f, "allow_net");
+	return !mode || strcmp(mode, "disabled") != 0;
+}
+
+static bool read_direction(struct fields *network, const char *name, const char *prefix)
 {
 	json_t *object = fields_object(network, name);
 	if (!object)
-		return;
+		return true;
 	struct fields f;
 	fields_open(&f, object, prefix);
-	fields_choice(&f, "mode", "enabled", "disabled");
-	refuse_if_set(&f, "allow_net");
+	bool enabled = read_mode(&f);
 	fields_close(network, &f);
+	return enabled;
 }
 
-/* In its shapes: "enabled" or, until 2026-03, "isolated"; {mode, allow_net}; {outbound: {mode, …}, inbound:
- * …}. The published clients always send "enabled", so that is taken although a box has no network device yet.
- */
-static void read_network(struct fields *f)
+/* Whether the box has a network, which is the default. In its shapes: "enabled" or, until 2026-03,
+ * "isolated"; {mode, allow_net}; {outbound: {mode, …}, inbound: …}. inbound says whether a proxy publishes
+ * the box's ports to everybody: none does here, and tunnels are for those who ask for them, so that both
+ * modes hold. */
+static bool read_network(struct fields *f)
 {
 	const char *word = json_string_value(json_object_get(f->object, "network"));
 	if (word && strcmp(word, "isolated") == 0) {
 		fields_any(f, "network");
-		return;
+		return false;
 	}
 	if (word) {
 		fields_choice(f, "network", "enabled", "disabled");
-		return;
+		return strcmp(word, "disabled") != 0;
 	}
 	json_t *object = fields_object(f, "network");
 	if (!object)
-		return;
+		return true;
 	struct fields n;
 	fields_open(&n, object, "network.");
 	if ((fields_has(&n, "mode") || fields_has(&n, "allow_net")) &&
 	    (fields_has(&n, "outbound") || fields_has(&n, "inbound")))
 		fields_fault(&n, "mode", "cannot stand beside network.outbound or network.inbound");
-	fields_choice(&n, "mode", "enabled", "disabled");
-	refuse_if_set(&n, "allow_net");
-	read_direction(&n, "outbound", "network.outbound.");
+	bool flat = read_mode(&n);
+	bool outbound = read_direction(&n, "outbound", "network.outbound.");
 	read_direction(&n, "inbound", "network.inbound.");
 	fields_close(f, &n);
+	return flat && outbound;
 }
 
 static void read_advanced(struct fields *f)
@@ -88,9 +98,9 @@ static bool name_is_valid(const char *name)
 	return ok;
 }
 
-const char *rest_read_box_name(struct fields *f)
+const char *rest_read_name(struct fields *f, size_t min)
 {
-	const char *name = fields_string(f, "name", 1, BOX_NAME_MAX);
+	const char *name = fields_string(f, "name", min, BOX_NAME_MAX);
 	if (name && !name_is_valid(name))
 		fields_fault(f, "name", NAME_RULE);
 	return name;
@@ -131,7 +141,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	struct fields *f = &q->fields;
 	struct box_spec *s = &q->spec;
 	fields_parse(f, body, len);
-	s->name = rest_read_box_name(f);
+	s->name = rest_read_name(f, 1);
 	s->image = fields_string(f, "image", 1, 512);
 	if (!s->image)
 		s->image = BOX_IMAGE;
@@ -152,7 +162,7 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	s->settings = &q->settings;
 	fields_bool(f, "detach", false); /* a box never depends on its client */
 	rest_read_volumes(f, &q->settings);
-	read_network(f);
+	q->settings.outbound = read_network(f);
 	read_advanced(f);
 	for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
 		refuse_if_set(f, not_yet[i]);

@@ -27,6 +27,14 @@ static const char *status_name(enum box_status s)
 	return "unknown";
 }
 
+/* Nothing publishes a box's ports: to everybody they are closed. */
+static json_t *network_json(const struct box_settings *s)
+{
+	return json_pack("{s:{s:s, s:[]}, s:{s:s, s:[]}}", "outbound", "mode",
+			 s->outbound ? "enabled" : "disabled", "allow_net", "inbound", "mode", "disabled",
+			 "allow_net");
+}
+
 static json_t *box_json(struct box *b)
 {
 	struct box_info i;
@@ -39,6 +47,7 @@ static json_t *box_json(struct box *b)
 			  "auto_stop", (json_int_t)i.auto_stop, "auto_delete", (json_int_t)i.auto_delete,
 			  "auto_resume", (int)i.auto_resume, "boot_ms", (json_int_t)i.boot_ms, "executions",
 			  (int)i.executions, "labels", labels ? labels : json_object());
+	json_object_set_new(o, "network", network_json(i.settings));
 	json_object_set_new(o, "created_at", rest_time(i.created_ms));
 	if (i.settings && i.settings->n_volumes)
 		json_object_set_new(o, "volumes", rest_volumes_json(i.settings));

@@ -241,6 +241,23 @@ static void begin_pull(struct rest *rest, struct pulling *p, const struct image_
 	}
 }
 
+/* Which needs no registry: as if it had just come. */
+static void reply_builtin(struct rest *rest, struct http_request *r, const struct image_request *q)
+{
+	static const struct sse_source source = {.fill = on_events, .closed = on_events_closed};
+	struct image_info i;
+	struct err e;
+	struct pulling *p;
+	images_find(rest->config.images, q->prefix, q->reference, &i, &e);
+	if (!wants_events(r)) {
+		http_reply_json(r, 200, image_json_whole(&i));
+	} else if ((p = pulling_create(r))) {
+		p->r = NULL;
+		p->last = image_json_whole(&i);
+		http_reply_sse(r, &source, p);
+	}
+}
+
 static void read_credentials(struct fields *f, struct image_request *q)
 {
 	json_t *object = fields_object(f, "auth");
@@ -278,7 +295,13 @@ void rest_pull_image(void *app, struct http_request *r)
 	if (!q.reference)
 		fields_fault(&f, "reference", "is missing");
 	bool allowed = !q.transport || may_use_transport(rest, r, &f, q.transport);
-	if (allowed && rest_fields_ok(r, &f)) {
+	if (!allowed || !rest_fields_ok(r, &f)) {
+		fields_finish(&f);
+		return;
+	}
+	if (images_is_builtin(q.reference)) {
+		reply_builtin(rest, r, &q);
+	} else {
 		struct pulling *p = pulling_create(r);
 		q.arg = p;
 		if (p)

@@ -48,6 +48,8 @@ const char **rest_string_list(struct fields *f, const char *name, const char *fi
 const char **rest_env_list(struct fields *f, const char *name, json_t *object);
 
 /* box_spec.c */
+/* What a box or a volume is to be called: at least min bytes. NULL if it is not said, or wrong. */
+const char *rest_read_name(struct fields *f, size_t min);
 struct box_request {
 	struct box_spec spec;
 	struct fields fields; /* spec borrows from it */
@@ -170,9 +172,7 @@ void rest_stop_box(void *app, struct http_request *r);
 void rest_box_created(void *arg, struct box *b, const struct failure *f);
 /* Whether the tenant may have one more box; false after a 429. */
 bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes);
-/* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
-const char *rest_read_box_name(struct fields *f);
-/* The same of a query; false after a 400. */
+/* box_spec.c: a name as rest_read_name has it, of a query; false after a 400. */
 bool rest_box_name_ok(struct http_request *r, const char *name);
 /* archives.c */
 void rest_export_box(void *app, struct http_request *r);

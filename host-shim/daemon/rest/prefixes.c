@@ -1,5 +1,6 @@
 /* The prefixes of this tenond, for its admin. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host-shim/daemon/http/router.h"
@@ -42,6 +43,36 @@ static void on_changed(void *arg, int status)
 		http_reply_empty(arg, 204);
 }
 
+/* Its images' names go first: nobody could see them any more, and no box is made of them. */
+struct deletion {
+	struct rest *rest;
+	struct http_request *r;
+	char prefix[129];
+};
+
+/* True: there is nothing in it. False: it has replied. */
+static bool is_empty(struct rest *rest, struct http_request *r, const char *prefix)
+{
+	if (!boxes_count(rest->config.boxes, prefix) &&
+	    !credentials_any(auth_credentials(rest->config.auth), prefix))
+		return true;
+	http_reply_error(r, HTTP_INVALID_STATE, "boxes, keys or clients still belong to this prefix");
+	return false;
+}
+
+static void on_names_gone(void *arg, unsigned names, uint64_t bytes, const struct failure *f)
+{
+	struct deletion *d = arg;
+	(void)names;
+	(void)bytes;
+	/* Somebody may have been quicker. */
+	if (f)
+		rest_reply_failure(d->r, f);
+	else if (is_empty(d->rest, d->r, d->prefix))
+		tenants_remove(auth_tenants(d->rest->config.auth), d->prefix, on_changed, d->r);
+	free(d);
+}
+
 void rest_create_prefix(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
@@ -75,12 +106,16 @@ void rest_delete_prefix(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
 	const char *prefix = http_param(r, "name");
+	struct deletion *d;
 	if (strcmp(prefix, TENANT_DEFAULT) == 0)
 		http_reply_error(r, HTTP_INVALID_STATE, "the default prefix stays");
-	else if (boxes_count(rest->config.boxes, prefix) || volumes_count(rest->config.volumes, prefix) ||
-		 credentials_any(auth_credentials(rest->config.auth), prefix))
-		http_reply_error(r, HTTP_INVALID_STATE,
-				 "boxes, volumes, keys or clients still belong to this prefix");
-	else
-		tenants_remove(auth_tenants(rest->config.auth), prefix, on_changed, r);
+	else if (!is_empty(rest, r, prefix))
+		return;
+	else if (strlen(prefix) >= sizeof d->prefix || !(d = malloc(sizeof *d)))
+		http_reply_error(r, HTTP_NOT_FOUND, "this prefix is not registered");
+	else {
+		*d = (struct deletion){.rest = rest, .r = r};
+		strcpy(d->prefix, prefix);
+		images_prune(rest->config.images, prefix, true, on_names_gone, d);
+	}
 }

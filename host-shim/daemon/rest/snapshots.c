@@ -94,7 +94,7 @@ void rest_clone_box(void *app, struct http_request *r)
 	const uint8_t *body = http_body(r, &len);
 	struct fields f;
 	fields_parse(&f, body, len);
-	const char *name = rest_read_box_name(&f);
+	const char *name = rest_read_name(&f, 1);
 	if (rest_fields_ok(r, &f)) {
 		if (rest_has_room(rest, r, t->prefix, t->max_boxes))
 			box_clone(b, name, rest_box_created, r);

@@ -1,5 +1,4 @@
 /* Managed volumes, and what create says of a box's. */
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,17 +47,6 @@ static void on_added(void *arg, const struct volume_info *v, int status, const s
 	http_reply_json(r, 201, volume_json(v));
 }
 
-static void check_name(struct fields *f, const char *name)
-{
-	bool ok = !name || isalnum((unsigned char)name[0]);
-	for (const char *p = name; ok && p && *p; p++)
-		ok = isalnum((unsigned char)*p) || strchr("._-", *p);
-	if (!ok)
-		fields_fault(
-			f, "name",
-			"must consist of letters, digits, '.', '_' and '-' and begin with a letter or digit");
-}
-
 void rest_create_volume(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
@@ -69,8 +57,7 @@ void rest_create_volume(void *app, struct http_request *r)
 	const uint8_t *body = http_body(r, &len);
 	struct fields f;
 	fields_parse(&f, body, len);
-	const char *name = fields_string(&f, "name", 2, 128);
-	check_name(&f, name);
+	const char *name = rest_read_name(&f, 2);
 	if (rest_fields_ok(r, &f))
 		volumes_add(rest->config.volumes, t->prefix, name, on_added, r);
 	fields_finish(&f);

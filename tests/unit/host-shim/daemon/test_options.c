@@ -34,6 +34,7 @@ static void defaults(void **state)
 	assert_string_equal(o.listen[0], "127.0.0.1:8100");
 	assert_string_equal(o.accel, "auto");
 	assert_string_equal(o.machine, "q35");
+	assert_string_equal(o.resolv_conf, "nameserver 10.0.2.3\nnameserver fec0::3\n");
 	assert_string_equal(o.state_dir, geteuid() == 0 ? "/var/lib/tenon" : "/home/x/.state/tenon");
 	assert_string_equal(o.runtime_base, "/run/user/7/tenon");
 	/* All in one build folder, found from where this program lies. */
@@ -89,7 +90,8 @@ static void given(void **state)
 	struct err e = {0};
 	assert_int_equal(PARSE(&o, &e, "--listen", "[::1]:0", "--listen=127.0.0.1:1", "--unix", "/u",
 			       "--state", "rel", "--kernel", "/k", "--api-key-file", "key", "--no-auth",
-			       "--accel", "kvm", "--machine", "microvm"),
+			       "--accel", "kvm", "--machine", "microvm", "--dns", "9.9.9.9", "--dns",
+			       "fd00::53"),
 			 0);
 	assert_int_equal(o.n_listen, 2);
 	assert_string_equal(o.listen[1], "127.0.0.1:1");
@@ -99,6 +101,7 @@ static void given(void **state)
 	assert_string_equal(o.kernel, "/k");
 	assert_string_equal(o.machine, "microvm");
 	assert_true(o.no_auth);
+	assert_string_equal(o.resolv_conf, "nameserver 9.9.9.9\nnameserver fd00::53\n");
 	options_finish(&o);
 	assert_int_equal(PARSE(&o, &e, "--unix", "/u"), 0);
 	assert_int_equal(o.n_listen, 0);
@@ -118,6 +121,12 @@ static void refused(void **state)
 		{"--accel", "fast", "--accel fast"},
 		{"--machine", "pc", "--machine pc"},
 		{"--state", "", "path"},
+		{"--dns", "dns.example", "--dns dns.example"},
+		{"--dns", "9.9.9", "--dns 9.9.9:"},
+		{"--dns", "127.0.0.53", "loopback"},
+		{"--dns", "0.0.0.0", "loopback"},
+		{"--dns", "::1", "loopback"},
+		{"--dns", "fe80::1", "link"},
 		{"--no-auth=yes", NULL, "--no-auth"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -137,6 +146,10 @@ static void refused(void **state)
 	struct options o;
 	struct err e = {0};
 	assert_int_equal(options_parse(&o, 2 * OPTIONS_LISTEN_MAX + 3, many, &e), -EINVAL);
+	options_finish(&o);
+	assert_int_equal(PARSE(&o, &e, "--dns=1.1.1.1", "--dns=1.1.1.2", "--dns=1.1.1.3", "--dns=1.1.1.4"),
+			 -EINVAL);
+	assert_non_null(strstr(e.msg, "more than 3"));
 	options_finish(&o);
 }
 

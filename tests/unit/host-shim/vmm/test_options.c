@@ -36,6 +36,10 @@ static void everything_is_taken(void **state)
 	assert_string_equal(o.disk[0].path, "/a,b");
 	assert_string_equal(o.disk[0].format, "qcow2");
 	assert_false(o.disk[0].readonly);
+	assert_false(o.network);
+	options_finish(&o);
+	assert_int_equal(PARSE(&o, &e, NEEDED, "--network"), 0);
+	assert_true(o.network);
 	options_finish(&o);
 }
 

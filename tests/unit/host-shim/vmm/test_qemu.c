@@ -14,7 +14,7 @@
 #include "host-shim/vmm/qemu.h"
 #include "host-shim/vmm/tsc.h"
 
-static char **argv_of(const char *machine, const char *accel)
+static char **argv_of(const char *machine, const char *accel, int net)
 {
 	struct options o = {.kernel = "/k",
 			    .initrd = "/i",
@@ -24,7 +24,7 @@ static char **argv_of(const char *machine, const char *accel)
 			    .memory_mib = 128,
 			    .disk = {{"/a,b", "raw", true}, {"/c", "qcow2", false}},
 			    .n_disks = 2};
-	char **argv = qemu_argv(&o, 3, 4, 5);
+	char **argv = qemu_argv(&o, &(struct qemu_fds){3, 4, 5, net});
 	assert_non_null(argv);
 	return argv;
 }
@@ -48,10 +48,11 @@ static void q35_keeps_its_layout(void **state)
 		"vhost-user-vsock-pci,id=vsock0,chardev=vhost,bus=vsock-port",
 		"pcie-root-port,id=plug0,bus=pcie.0,addr=0x4.0,multifunction=on,chassis=2",
 		"pcie-root-port,id=plug7,bus=pcie.0,addr=0x4.7,multifunction=on,chassis=9",
+		"virtio-net-pci,bus=pcie.0,addr=0x5,id=nic0,netdev=net0,status=off,romfile=",
 		"virtio-blk-pci,bus=pcie.0,addr=0x8,id=disk0,drive=node0,werror=report,rerror=report",
 		"virtio-blk-pci,bus=pcie.0,addr=0x9,id=disk1,drive=node1,werror=report,rerror=report",
 	};
-	char **argv = argv_of("q35", "tcg");
+	char **argv = argv_of("q35", "tcg", 6);
 	assert_true(has(argv, "-machine", "q35,accel=tcg,memory-backend=mem,vmport=off", NULL));
 	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
 		if (!has(argv, "-device", devices[i], NULL))
@@ -69,10 +70,11 @@ static void microvm_places_by_falling_window(void **state)
 		"isa-serial,chardev=console",
 		"virtio-rng-device,bus=virtio-mmio-bus.21,id=rng0",
 		"vhost-user-vsock-device,bus=virtio-mmio-bus.20,id=vsock0,chardev=vhost",
+		"virtio-net-device,bus=virtio-mmio-bus.18,id=nic0,netdev=net0,status=off",
 		"virtio-blk-device,bus=virtio-mmio-bus.15,id=disk0,drive=node0,werror=report,rerror=report",
 		"virtio-blk-device,bus=virtio-mmio-bus.14,id=disk1,drive=node1,werror=report,rerror=report",
 	};
-	char **argv = argv_of("microvm", "tcg");
+	char **argv = argv_of("microvm", "tcg", 6);
 	assert_true(has(argv, "-machine", NULL, "microvm,accel=tcg,memory-backend=mem,"));
 	assert_true(has(argv, "-global", "virtio-mmio.force-legacy=false", NULL));
 	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
@@ -81,6 +83,27 @@ static void microvm_places_by_falling_window(void **state)
 	assert_false(has(argv, "-device", NULL, "pci"));
 	assert_false(has(argv, "-machine", NULL, "vmport"));
 	qemu_argv_free(argv);
+}
+
+/* QEMU would give a machine a card and a network of its own if it were let. */
+static void the_network_is_ours_or_none(void **state)
+{
+	(void)state;
+	static const char *const machines[] = {"q35", "microvm"};
+	for (size_t i = 0; i < 2; i++) {
+		char **argv = argv_of(machines[i], "tcg", 6);
+		assert_true(has(argv, "-netdev", "dgram,id=net0,local.type=fd,local.str=6", NULL));
+		assert_false(has(argv, "-netdev", NULL, "user"));
+		qemu_argv_free(argv);
+		argv = argv_of(machines[i], "tcg", -1);
+		assert_true(has(argv, "-nodefaults", NULL, ""));
+		assert_false(has(argv, "-netdev", NULL, ""));
+		assert_false(has(argv, "-device", NULL, "net"));
+		/* Where the others are does not depend on it: a snapshot of the one is no other machine. */
+		assert_true(
+			has(argv, "-device", NULL, i ? "virtio-mmio-bus.15,id=disk0" : "addr=0x8,id=disk0"));
+		qemu_argv_free(argv);
+	}
 }
 
 /* Only where the guest cannot find it out: a measured value is never as good as the hypervisor's own. */
@@ -92,7 +115,7 @@ static void the_clock_is_told_on_microvm_under_tcg(void **state)
 		bool told;
 	} cases[] = {{"microvm", "tcg", true}, {"microvm", "kvm", false}, {"q35", "tcg", false}};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char **argv = argv_of(cases[i].machine, cases[i].accel);
+		char **argv = argv_of(cases[i].machine, cases[i].accel, -1);
 		assert_int_equal(has(argv, "-append", NULL, " tsc_early_khz="), cases[i].told);
 		assert_int_equal(has(argv, "-append", NULL, " tsc=reliable"), cases[i].told);
 		qemu_argv_free(argv);
@@ -121,6 +144,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(q35_keeps_its_layout),
 		cmocka_unit_test(microvm_places_by_falling_window),
+		cmocka_unit_test(the_network_is_ours_or_none),
 		cmocka_unit_test(the_clock_is_told_on_microvm_under_tcg),
 		cmocka_unit_test(the_clock_is_measured_well),
 	};

@@ -37,6 +37,7 @@ static struct {
 	bool silent;         /* no HELLO ever comes */
 	bool refuse;         /* Configure fails */
 	bool ignore_stop;    /* Shutdown is answered and nothing happens */
+	bool execs_stay;     /* what is started runs on, and counts from that moment */
 	bool unlinked;       /* the link is down */
 	int dials;           /* of bulk connections */
 	int dialled;         /* op_case of the last */
@@ -195,6 +196,7 @@ void executions_start(struct session *s, const struct exec_spec *spec, execution
 {
 	(void)s;
 	fake.execs++;
+	fake.running += fake.execs_stay;
 	snprintf(fake.env, sizeof fake.env, "%s in %s", spec->argv[0], spec->cwd ? spec->cwd : "/");
 	done(arg, NULL, NULL);
 }
@@ -306,6 +308,7 @@ static void open_all(struct bench *x)
 				 .images_dir = x->images,
 				 .accel = "auto",
 				 .machine = "q35",
+				 .resolv_conf = "nameserver 10.0.2.3\n",
 				 .boot_deadline_ms = x->deadline_ms};
 	if (boxes_create(&x->boxes, &c, &e) != 0)
 		fail_msg("%s", e.msg);
@@ -553,6 +556,28 @@ static void exec_starts_the_box(void **state)
 	wait_done(x, 1);
 	assert_string_equal(fake.env, "true in /srv");
 	assert_int_equal(info(x).status, BOX_RUNNING);
+}
+
+/* All at once, and before the box runs: as many as may are started, and not one more. */
+static void so_many_executions(void **state)
+{
+	struct bench *x = *state;
+	static const char *const argv[] = {"true", NULL};
+	struct exec_spec spec = {.argv = argv};
+	add(x, NULL);
+	fake.execs_stay = true;
+	for (int i = 0; i < BOX_EXECUTIONS_MAX + 100; i++)
+		box_exec(x->box, &spec, (execution_started_fn)(void *)on_done, x);
+	wait_done(x, BOX_EXECUTIONS_MAX + 100);
+	assert_int_equal(fake.execs, BOX_EXECUTIONS_MAX);
+	assert_int_equal(x->failed, 100);
+	assert_int_equal(x->failure.kind, FAIL_EXHAUSTED);
+	/* And with the box running, between two of its turns. */
+	fake.running -= 3;
+	for (int i = 0; i < 10; i++)
+		box_exec(x->box, &spec, (execution_started_fn)(void *)on_done, x);
+	wait_done(x, 10);
+	assert_int_equal(x->failed, 107);
 }
 
 static void on_wake(void *arg)
@@ -1305,7 +1330,8 @@ static void runtime_dir_leaves_room_for_sockets(void **state)
 					 .initrd = x->initrd,
 					 .images_dir = x->images,
 					 .accel = "tcg",
-					 .machine = "q35"};
+					 .machine = "q35",
+					 .resolv_conf = ""};
 		assert_int_equal(boxes_create(&boxes, &c, &e), len <= 58 ? 0 : -ENAMETOOLONG);
 		boxes_destroy(boxes);
 	}
@@ -1351,6 +1377,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(life, setup, teardown),
 		cmocka_unit_test_setup_teardown(concurrent_starts_share_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(exec_starts_the_box, setup, teardown),
+		cmocka_unit_test_setup_teardown(so_many_executions, setup, teardown),
 		cmocka_unit_test_setup_teardown(operations_wait_for_the_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(starts_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_template, setup, teardown),

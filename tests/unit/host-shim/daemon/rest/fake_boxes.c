@@ -96,6 +96,8 @@ static char *copy(const char *s)
 	return s ? strdup(s) : NULL;
 }
 
+static bool fake_outbound; /* of the latest box */
+
 void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, void *arg)
 {
 	struct failure f;
@@ -111,13 +113,16 @@ void boxes_add(struct boxes *bs, const struct box_spec *spec, box_done_fn done, 
 	}
 	struct box *b = calloc(1, sizeof *b);
 	snprintf(b->id, sizeof b->id, "fakebox%u", ++bs->made);
+	fake_outbound = spec->settings->outbound;
 	b->prefix = copy(spec->prefix);
 	b->name = copy(spec->name);
 	b->image = copy(spec->image);
 	b->labels = copy(spec->labels_json);
 	b->cwd = copy(spec->working_dir);
+	static const struct box_settings settings = {.outbound = true};
 	b->info = (struct box_info){
 		.id = b->id,
+		.settings = &settings,
 		.prefix = b->prefix,
 		.name = b->name,
 		.image = b->image,

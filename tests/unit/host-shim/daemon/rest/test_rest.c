@@ -735,6 +735,44 @@ static void a_tunnel_takes_connect_and_bare_bytes(void **state)
 	dial_tunnel(); /* says nothing, and is there when the server ends */
 }
 
+static void a_box_has_a_network_unless_told_otherwise(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *body;
+		bool outbound;
+	} cases[] = {
+		{"", true},
+		{"{}", true},
+		{"{\"network\":null}", true},
+		{"{\"network\":\"enabled\"}", true},
+		{"{\"network\":\"disabled\"}", false},
+		{"{\"network\":\"isolated\"}", false},
+		{"{\"network\":{}}", true},
+		{"{\"network\":{\"mode\":\"enabled\",\"allow_net\":[]}}", true},
+		{"{\"network\":{\"mode\":\"disabled\"}}", false},
+		{"{\"network\":{\"outbound\":{\"mode\":\"enabled\"},\"inbound\":{\"mode\":\"enabled\"}}}",
+		 true},
+		{"{\"network\":{\"outbound\":{\"mode\":\"disabled\"},\"inbound\":{\"mode\":\"enabled\"}}}",
+		 false},
+		{"{\"network\":{\"outbound\":{},\"inbound\":{\"mode\":\"disabled\"}}}", true},
+		{"{\"network\":{\"inbound\":{\"mode\":\"disabled\"}}}", true},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		fake_outbound = !cases[i].outbound;
+		if (!strstr(ask("POST /v1/boxes", cases[i].body), "HTTP/1.1 201 ") ||
+		    fake_outbound != cases[i].outbound)
+			fail_msg("%s", cases[i].body);
+	}
+	assert_non_null(
+		strstr(ask("GET /v1/boxes/b", ""), "\"network\":{\"outbound\":{\"mode\":\"enabled\""));
+	/* A mode that is none leaves no box, and no network either. */
+	assert_non_null(strstr(ask("POST /v1/boxes", "{\"network\":\"Disabled\"}"), "\"field\":\"network\""));
+	assert_non_null(
+		strstr(ask("POST /v1/boxes", "{\"network\":{\"mode\":\"disabled\",\"allow_net\":[\"a\"]}}"),
+		       "\"code\":\"unsupported\""));
+}
+
 /* Streams that stand, suspended or upgraded, when the server ends: tear_down finds what they leave behind. */
 static void leaves_streams_open(void **state)
 {
@@ -774,6 +812,7 @@ int main(void)
 		cmocka_unit_test(names_that_are_no_text_are_told_exactly),
 		cmocka_unit_test(tells_the_console_and_the_executions),
 		cmocka_unit_test(a_tunnel_takes_connect_and_bare_bytes),
+		cmocka_unit_test(a_box_has_a_network_unless_told_otherwise),
 		cmocka_unit_test(leaves_streams_open),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
