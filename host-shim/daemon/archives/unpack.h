@@ -11,7 +11,7 @@ struct unpack {
 	int folder; /* gets disk.raw, sparse and of the disk's size, and image.squashfs */
 	const atomic_bool *cancelled;
 	struct archive_manifest manifest; /* to be finished, whatever came */
-	struct failure failure;   /* its kind set if it failed */
+	struct failure failure;           /* its kind set if it failed */
 };
 #define UNPACK_DISK "disk.raw"
 

@@ -53,7 +53,7 @@ struct box {
 	uint64_t run_deadline_ms;
 	bool disk_pending, awaits_accel, awaits_disk, configuring;
 	bool resumes_stop; /* of an earlier tenond */
-	struct img *disk; /* the start's own work on it */
+	struct img *disk;  /* the start's own work on it */
 	struct doorbell *doorbell;
 	struct vmm *vmm;
 	struct session *session;
@@ -69,6 +69,7 @@ struct box {
 	TAILQ_HEAD(, disk_op) ops;
 	bool disk_held;     /* no VM may begin with it */
 	bool frozen;        /* executions wait */
+	unsigned starts;    /* executions on their way to the agent */
 	bool removal_waits; /* for the work's end */
 	TAILQ_HEAD(, snapshot) snapshots;
 	struct clone *clone; /* it is being made of another */
@@ -82,7 +83,7 @@ struct boxes {
 	struct box_list list;
 	struct tally_list tallies;
 	struct layers *layers;
-	struct merge *merge; /* the one that is on */
+	struct merge *merge;  /* the one that is on */
 	uv_timer_t attention; /* lifetime.c */
 	struct accel *accel;
 	const char *accel_result; /* NULL: not known yet */

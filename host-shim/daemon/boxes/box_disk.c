@@ -35,7 +35,8 @@ struct disk_op {
 	struct vmm_call *call;
 	uv_timer_t timer;
 	bool committing, switched, abandoned;
-	bool waits; /* for a merge to end */
+	bool waits;         /* for a merge to end */
+	bool awaits_starts; /* of executions */
 	unsigned tries;
 	char node[32]; /* QEMU's name for what it writes into */
 	uint64_t frozen_ns, pause_us;
@@ -520,23 +521,37 @@ static void on_quiesced(void *arg, const struct failure *f)
 	    on_switched);
 }
 
+static void quiesce(struct disk_op *op)
+{
+	struct box *b = op->box;
+	struct failure f;
+	op->awaits_starts = b->starts;
+	if (op->awaits_starts)
+		return; /* their commands would come to a frozen box; box_disk_go_on comes back here */
+	if (!b->session) {
+		box_failure(&f, FAIL_UNAVAILABLE, "the box has ended");
+		undo(op, &f);
+		return;
+	}
+	op->frozen_ns = uv_hrtime();
+	session_quiesce(b->session, FROZEN_MAX_MS, on_quiesced, op);
+}
+
 static void on_node_added(void *arg, const Tenon__VmmResponse *m, const struct err *why)
 {
 	struct disk_op *op = arg;
-	struct box *b = op->box;
 	struct err e = {0};
 	struct failure f;
 	op->call = NULL;
 	json_t *returned = vmm_call_returned(m, why, &e);
 	json_decref(returned);
-	if (!returned || !b->session) {
-		box_failure(&f, FAIL_UNAVAILABLE, "%s", returned ? "the box has ended" : e.msg);
-		undo(op, &f);
+	if (returned) {
+		op->box->frozen = true; /* from now on they wait */
+		quiesce(op);
 		return;
 	}
-	b->frozen = true;
-	op->frozen_ns = uv_hrtime();
-	session_quiesce(b->session, FROZEN_MAX_MS, on_quiesced, op);
+	box_failure(&f, FAIL_UNAVAILABLE, "%s", e.msg);
+	undo(op, &f);
 }
 
 static void on_next_named(struct disk_op *op)
@@ -657,8 +672,11 @@ void box_disk_vm_gone(struct box *b)
 
 void box_disk_go_on(struct box *b)
 {
-	if (b->op && b->op->waits)
-		work_offline(b->op);
+	struct disk_op *op = b->op;
+	if (op && op->waits)
+		work_offline(op);
+	else if (op && op->awaits_starts && !b->starts)
+		quiesce(op);
 }
 
 bool box_disk_is_held(struct box *b)

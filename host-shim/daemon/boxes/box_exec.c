@@ -28,6 +28,27 @@ static void *memdup(const void *bytes, size_t len)
 	return copy ? memcpy(copy, bytes, len) : NULL;
 }
 
+/* One that is on its way to the agent: nothing may freeze that before it has arrived. */
+struct starting {
+	struct boxes *boxes;
+	char id[ULID_LENGTH + 1]; /* the box may be gone before its command has started */
+	execution_started_fn done;
+	void *arg;
+};
+
+static void on_start_over(void *arg, struct execution *x, const struct failure *f)
+{
+	struct starting *s = arg;
+	struct box *b;
+	TAILQ_FOREACH (b, &s->boxes->list, entry)
+		if (strcmp(b->row.id, s->id) == 0)
+			break;
+	s->done(s->arg, x, f);
+	free(s);
+	if (b && --b->starts == 0)
+		box_disk_go_on(b);
+}
+
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	if (session_running(b->session) >= BOX_EXECUTIONS_MAX) {
@@ -45,7 +66,13 @@ static void start_execution(struct box *b, const struct exec_spec *spec, executi
 		merged.cwd = b->row.working_dir ? b->row.working_dir : s->image.working_dir;
 	if (!merged.user)
 		merged.user = s->user ? s->user : s->image.user;
-	executions_start(b->session, &merged, done, arg);
+	struct starting *starting = malloc(sizeof *starting);
+	if (!starting)
+		abort(); /* as in store_submit */
+	*starting = (struct starting){.boxes = b->boxes, .done = done, .arg = arg};
+	strcpy(starting->id, b->row.id);
+	b->starts++;
+	executions_start(b->session, &merged, on_start_over, starting);
 }
 
 static void run(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);

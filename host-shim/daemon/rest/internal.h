@@ -172,8 +172,7 @@ void rest_stop_box(void *app, struct http_request *r);
 void rest_box_created(void *arg, struct box *b, const struct failure *f);
 /* Whether the tenant may have one more box; false after a 429. */
 bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes);
-/* box_spec.c: the member "name" of a new box; NULL if it is absent, or wrong, which f tells. */
-/* The same of a query; false after a 400. */
+/* box_spec.c: a name as rest_read_name has it, of a query; false after a 400. */
 bool rest_box_name_ok(struct http_request *r, const char *name);
 /* archives.c */
 void rest_export_box(void *app, struct http_request *r);
