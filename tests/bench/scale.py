@@ -318,7 +318,7 @@ def idle_agents(report, quick):
         time.sleep(2)
         pid = fleet.daemon.process.pid
         report.fact(HOST, f"tenond's RSS with {n:,} idle agents", "MiB", lambda: status(pid, "VmRSS") / KIB, goal=64)
-        tenond, agents = fleet.switches_a_minute(6 if quick else 60)
+        tenond, agents = fleet.switches_a_minute(20 if quick else 60)
         report.fact(HOST, "context switches a minute of an idle agent", "", agents, goal=10)
         report.fact(HOST, "context switches a minute of tenond for it", "", tenond, goal=10)
         report.fact(HOST, "PSS of an idle agent among them", "KiB",
