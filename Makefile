@@ -285,7 +285,7 @@ fmt:
 	@find proto guest host-shim tests -name '*.[ch]' -exec clang-format -i {} +
 
 bench:
-	$(call build_with,bench,everything gen-py $(bench))
+	$(call build_with,bench,build/kernel/small/vmlinux everything gen-py $(bench))
 	@/usr/bin/python3 -B tests/bench/run.py $(if $(BENCH_QUICK),--quick)
 
 kernel:
