@@ -207,7 +207,10 @@ static void on_over(struct box *b)
 		box_tell(b, WISH_RUNNING, &f);
 		box_remove(b);
 	} else if (b->told.status == BOX_FAILED) {
-		box_failure(&f, FAIL_UNAVAILABLE, "%s", b->told.error);
+		if (b->main.failure)
+			f = *b->main.failure;
+		else
+			box_failure(&f, FAIL_UNAVAILABLE, "%s", b->told.error);
 		box_tell(b, WISH_RUNNING, &f);
 	} else if (has_waiter(b, WISH_RUNNING)) {
 		/* They came while it was stopping. */
@@ -223,6 +226,7 @@ static void enter(struct box *b, enum box_status status)
 		b->row.life.error[0] = b->why[0] = '\0';
 		b->row.life.boot_ms = b->prepare_ms = b->guest_boot_ms = 0;
 		b->asked_ns = uv_hrtime();
+		box_main_reset(b);
 		b->awaits_disk = box_disk_is_held(b);
 		if (!b->awaits_disk)
 			commit(b, begin_start);
@@ -348,6 +352,16 @@ static void on_doorbell(void *arg)
 		session_nudge(b->session);
 }
 
+static void on_main_begun(struct box *b, const struct failure *f)
+{
+	if (!b->session || status_of(b) != BOX_STARTING || b->why[0])
+		return;
+	if (f)
+		give_up(b, "%s", f->message);
+	else
+		advance(b, EVENT_UP);
+}
+
 static void on_configured(void *arg, const struct failure *f);
 
 static void configure(struct box *b)
@@ -374,7 +388,7 @@ static void on_configured(void *arg, const struct failure *f)
 		give_up(b, "the agent could not make the box: %s%s%s", f->stage, f->stage[0] ? ": " : "",
 			f->message);
 	else
-		advance(b, EVENT_UP);
+		box_main_begin(b, on_main_begun);
 }
 
 static void on_adopted_hello(struct box *b, const Tenon__Hello *hello)
@@ -397,7 +411,7 @@ static void on_session_up(void *arg, const Tenon__Hello *hello)
 	if (status_of(b) != BOX_STARTING || b->why[0] || b->configuring)
 		return;
 	if (hello->configured)
-		advance(b, EVENT_UP);
+		box_main_begin(b, on_main_begun);
 	else
 		configure(b);
 }
@@ -533,6 +547,7 @@ static void nothing_left(struct box *b)
 	remove_run_dir(b->run_dir);
 	end_executions(b, reason);
 	box_disk_vm_gone(b);
+	box_main_settle(b);
 	advance(b, event);
 }
 
@@ -596,6 +611,7 @@ void box_take_up(struct box *b, void (*settled)(void *arg), void *arg)
 	struct err e = {0};
 	b->settled = settled;
 	b->settled_arg = arg;
+	box_main_take_up(b);
 	bool orderly = status_of(b) == BOX_STOPPING && box_volumes_writable(b);
 	int r = vmm_adopt(&b->vmm, &c, &b->row.life.vmm, &e);
 	if (status_of(b) == BOX_STARTING)
@@ -626,6 +642,7 @@ void box_start(struct box *b, box_done_fn done, void *arg)
 	}
 	if (!add_waiter(b, WISH_RUNNING, done, arg))
 		return;
+	b->main.for_use = false;
 	bool ending = !state_has_vm(status_of(b)) && state_has_vm(b->told.status);
 	box_touch(b);
 	if (status_of(b) == BOX_RUNNING && b->told.status == BOX_RUNNING)
@@ -716,6 +733,10 @@ void box_get_info(struct box *b, struct box_info *out)
 		.created_ms = r->created_ms,
 		.updated_ms = b->told.updated_ms,
 		.pid = b->vmm && b->told.status == BOX_RUNNING ? vmm_qemu_pid(b->vmm) : 0,
+		.main_id = b->told.main_id[0] ? b->told.main_id : NULL,
+		.has_exit = b->told.has_exit,
+		.exit_code = b->told.exit_code,
+		.user = r->settings.user ? r->settings.user : r->settings.image.user,
 		.boot_ms = b->told.boot_ms,
 		.prepare_ms = b->prepare_ms,
 		.guest_boot_ms = b->guest_boot_ms,

@@ -74,6 +74,15 @@ struct box {
 	TAILQ_HEAD(, snapshot) snapshots;
 	struct clone *clone; /* it is being made of another */
 
+	/* box_main.c */
+	struct {
+		struct main_start *start; /* while it is being started */
+		struct execution *x;      /* of the latest start, held */
+		bool over;                /* it has ended */
+		bool for_use;             /* the box was started because somebody used it */
+		struct failure *failure;  /* why it could not be started; owned */
+	} main;
+
 	struct process *remover; /* rm -rf of what is left, after the row is gone */
 };
 TAILQ_HEAD(box_list, box);
@@ -161,6 +170,29 @@ void merge_abandon(struct boxes *bs);
 int snapshots_load(sqlite3 *db, struct boxes *bs, struct err *e);
 void snapshots_drop(struct box *b, bool deleted);
 void clone_abandon(struct clone *c);
+
+/* ---- box_main.c ---- */
+
+/* Starts the main command, if there is one, in a box that is configured; done(b, NULL) once that has
+ * succeeded, perhaps at once. Does nothing while it is being started. */
+void box_main_begin(struct box *b, void (*done)(struct box *b, const struct failure *f));
+/* A new start begins: the last one's is history. */
+void box_main_reset(struct box *b);
+/* The box is let go of. */
+void box_main_release(struct box *b);
+/* tenond is new: finds the one that runs, or has ended meanwhile. */
+void box_main_take_up(struct box *b);
+/* The VM is gone: what is known of its end goes into the row. */
+void box_main_settle(struct box *b);
+/* It has ended, and so the box is to. idle: nobody does anything with the box. */
+bool box_main_wants_stop(const struct box *b, bool idle);
+/* As box_start, for somebody who wants to do something in the box. */
+void box_start_for_use(struct box *b, box_done_fn done, void *arg);
+
+/* ---- box_exec.c ---- */
+
+/* What the box says where the spec is silent: folder, user, rights. */
+void box_exec_defaults(const struct box *b, struct exec_spec *spec);
 
 /* ---- box_configure.c ---- */
 

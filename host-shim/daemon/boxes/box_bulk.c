@@ -163,7 +163,7 @@ struct box_bulk *box_bulk(struct box *b, const Tenon__BulkRequest *req, bool sta
 		op_fail(op, &f);
 	} else {
 		op->starting = op->opening = true;
-		box_start(b, on_started, op);
+		box_start_for_use(b, on_started, op);
 		op->opening = false;
 	}
 	return op;

@@ -49,6 +49,29 @@ static void on_start_over(void *arg, struct execution *x, const struct failure *
 		box_disk_go_on(b);
 }
 
+/* The box's environment is in the agent since Configure.
+ *
+ * Rights: a command's own preset is taken instead of the box's. Of the capabilities that the box adds and
+ * drops the command may say otherwise, one by one. */
+void box_exec_defaults(const struct box *b, struct exec_spec *spec)
+{
+	static const char *const presets[] = {[TENON__PRESET__PRESET_DEVELOPMENT] = "development",
+					      [TENON__PRESET__PRESET_STANDARD] = "standard",
+					      [TENON__PRESET__PRESET_MAXIMUM] = "maximum"};
+	const struct box_settings *s = &b->row.settings;
+	if (!spec->cwd)
+		spec->cwd = b->row.working_dir ? b->row.working_dir : s->image.working_dir;
+	if (!spec->user)
+		spec->user = s->user ? s->user : s->image.user;
+	for (unsigned i = 0; i < sizeof presets / sizeof *presets; i++)
+		if (spec->preset == TENON__PRESET__PRESET_NONE && s->preset && presets[i] &&
+		    strcmp(s->preset, presets[i]) == 0)
+			spec->preset = (Tenon__Preset)i;
+	uint64_t add = spec->cap_add, drop = spec->cap_drop;
+	spec->cap_add = (s->cap_add & ~drop) | add;
+	spec->cap_drop = (s->cap_drop & ~add) | drop;
+}
+
 static void start_execution(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	if (session_running(b->session) >= BOX_EXECUTIONS_MAX) {
@@ -59,13 +82,8 @@ static void start_execution(struct box *b, const struct exec_spec *spec, executi
 		return;
 	}
 	box_touch(b);
-	/* The box's environment is in the agent since Configure. */
 	struct exec_spec merged = *spec;
-	const struct box_settings *s = &b->row.settings;
-	if (!merged.cwd)
-		merged.cwd = b->row.working_dir ? b->row.working_dir : s->image.working_dir;
-	if (!merged.user)
-		merged.user = s->user ? s->user : s->image.user;
+	box_exec_defaults(b, &merged);
 	struct starting *starting = malloc(sizeof *starting);
 	if (!starting)
 		abort(); /* as in store_submit */
@@ -122,7 +140,7 @@ static void run(struct box *b, const struct exec_spec *spec, execution_started_f
 	if (runs)
 		box_when_thawed(b, on_started_for_exec, p);
 	else
-		box_start(b, on_started_for_exec, p);
+		box_start_for_use(b, on_started_for_exec, p);
 }
 
 /* ---- counted ---- */

@@ -136,6 +136,9 @@ static void bind_life(sqlite3_stmt *s, const struct box_life *life)
 	sqlite3_bind_int64(s, 5, (sqlite3_int64)life->vmm.ticks);
 	sql_bind_text(s, 6, life->vmm.boot);
 	sql_bind_text(s, 7, life->error);
+	sql_bind_text(s, 8, life->main_id);
+	if (life->has_exit)
+		sqlite3_bind_int(s, 9, life->exit_code);
 }
 
 int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
@@ -144,10 +147,10 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 	int r = sql_prepare(
 		db,
 		"INSERT INTO boxes (status, updated_ms, boot_ms, vmm_pid, vmm_ticks, vmm_boot, "
-		"error, id, name, image,"
+		"error, main_execution, exit_code, id, name, image,"
 		" working_dir, labels, env, cpus, memory_mib, disk_size_gb, auto_remove, "
 		"auto_resume, auto_stop,"
-		" auto_delete, created_ms, prefix, settings, disk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+		" auto_delete, created_ms, prefix, settings, disk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
 		"?, ?, ?, ?, ?, ?, "
 		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		&s, e);
@@ -160,23 +163,23 @@ int box_row_insert(sqlite3 *db, const struct box_row *row, struct err *e)
 		return err_sys(e, "database", ENOMEM, "environment and settings");
 	}
 	bind_life(s, &row->life);
-	sql_bind_text(s, 8, row->id);
-	sql_bind_text(s, 9, row->name);
-	sql_bind_text(s, 10, row->image);
-	sql_bind_text(s, 11, row->working_dir);
-	sql_bind_text(s, 12, row->labels);
-	sqlite3_bind_text(s, 13, env, -1, free);
-	sqlite3_bind_int64(s, 14, row->cpus);
-	sqlite3_bind_int64(s, 15, row->memory_mib);
-	sqlite3_bind_int64(s, 16, row->disk_size_gb);
-	sqlite3_bind_int(s, 17, row->auto_remove);
-	sqlite3_bind_int(s, 18, row->auto_resume);
-	sqlite3_bind_int64(s, 19, row->auto_stop);
-	sqlite3_bind_int64(s, 20, row->auto_delete);
-	sqlite3_bind_int64(s, 21, row->created_ms);
-	sql_bind_text(s, 22, row->prefix);
-	sql_bind_text(s, 23, settings);
-	sql_bind_text(s, 24, row->disk);
+	sql_bind_text(s, 10, row->id);
+	sql_bind_text(s, 11, row->name);
+	sql_bind_text(s, 12, row->image);
+	sql_bind_text(s, 13, row->working_dir);
+	sql_bind_text(s, 14, row->labels);
+	sqlite3_bind_text(s, 15, env, -1, free);
+	sqlite3_bind_int64(s, 16, row->cpus);
+	sqlite3_bind_int64(s, 17, row->memory_mib);
+	sqlite3_bind_int64(s, 18, row->disk_size_gb);
+	sqlite3_bind_int(s, 19, row->auto_remove);
+	sqlite3_bind_int(s, 20, row->auto_resume);
+	sqlite3_bind_int64(s, 21, row->auto_stop);
+	sqlite3_bind_int64(s, 22, row->auto_delete);
+	sqlite3_bind_int64(s, 23, row->created_ms);
+	sql_bind_text(s, 24, row->prefix);
+	sql_bind_text(s, 25, settings);
+	sql_bind_text(s, 26, row->disk);
 	return sql_step(db, s, e);
 }
 
@@ -186,12 +189,12 @@ int box_row_update(sqlite3 *db, const char *id, const struct box_life *life, str
 	int r = sql_prepare(
 		db,
 		"UPDATE boxes SET status = ?, updated_ms = ?, boot_ms = ?, vmm_pid = ?, vmm_ticks = ?,"
-		" vmm_boot = ?, error = ? WHERE id = ?",
+		" vmm_boot = ?, error = ?, main_execution = ?, exit_code = ? WHERE id = ?",
 		&s, e);
 	if (r < 0)
 		return r;
 	bind_life(s, life);
-	sql_bind_text(s, 8, id);
+	sql_bind_text(s, 10, id);
 	return sql_step(db, s, e);
 }
 
@@ -250,6 +253,10 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 	sql_copy_text(row->life.error, sizeof row->life.error, s, 20);
 	sql_copy_text(row->disk, sizeof row->disk, s, 23);
 	sql_copy_text(row->disk_next, sizeof row->disk_next, s, 24);
+	if (sqlite3_column_text(s, 25))
+		sql_copy_text(row->life.main_id, sizeof row->life.main_id, s, 25);
+	row->life.has_exit = sqlite3_column_type(s, 26) == SQLITE_INTEGER;
+	row->life.exit_code = sqlite3_column_int(s, 26);
 	if (!row->prefix || !row->image || !row->labels || !row->env)
 		return err_sys(e, "database", ENOMEM, "box %s", row->id);
 	int r = settings_from_json(&row->settings, (const char *)sqlite3_column_text(s, 22), e);
@@ -264,14 +271,14 @@ static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)
 int box_row_each(sqlite3 *db, void (*fn)(void *arg, struct box_row *row), void *arg, struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(
-		db,
-		"SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
-		"disk_size_gb, auto_remove,"
-		" auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
-		"vmm_pid, vmm_ticks,"
-		" vmm_boot, error, prefix, settings, disk, disk_next FROM boxes ORDER BY created_ms, rowid",
-		&s, e);
+	int r = sql_prepare(db,
+			    "SELECT id, name, image, working_dir, labels, env, cpus, memory_mib, "
+			    "disk_size_gb, auto_remove,"
+			    " auto_resume, auto_stop, auto_delete, created_ms, status, updated_ms, boot_ms, "
+			    "vmm_pid, vmm_ticks,"
+			    " vmm_boot, error, prefix, settings, disk, disk_next, main_execution, exit_code "
+			    "FROM boxes ORDER BY created_ms, rowid",
+			    &s, e);
 	while (r >= 0 && (r = sql_step(db, s, e)) > 0) {
 		struct box_row row;
 		r = read_row(s, &row, e);

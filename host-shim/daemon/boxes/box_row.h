@@ -17,6 +17,9 @@ struct box_life {
 	uint64_t boot_ms;
 	struct process_id vmm;      /* tenon-vmm, from before it runs until after it has ended */
 	char error[BOX_ERROR_SIZE]; /* "" unless failed */
+	char main_id[33];           /* the main command's execution, of the latest start; "" if none */
+	bool has_exit;              /* it has ended */
+	int exit_code;              /* then; as an execution's */
 };
 
 struct box_row { /* strings owned; NULL where absent */

@@ -61,6 +61,7 @@ void box_release(struct box *b)
 {
 	uv_timer_stop(&b->timer);
 	process_destroy(steal_ptr(&b->remover));
+	box_main_release(b);
 	img_cancel(steal_ptr(&b->disk));
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	if (b->session)

@@ -57,6 +57,10 @@ struct box_info { /* valid until the next call on this box */
 	int64_t auto_stop, auto_delete;
 	bool auto_resume, auto_remove;
 	int64_t created_ms, updated_ms;
+	const char *main_id; /* the main command's execution, of the latest start; NULL if none */
+	bool has_exit;       /* it has ended: exit_code is its own, as executions have them */
+	int exit_code;
+	const char *user;           /* whose commands and files are, in docker's form; NULL: root's */
 	int pid;                    /* QEMU's, 0 if not running */
 	char error[BOX_ERROR_SIZE]; /* failed: why, with the end of the console */
 	uint64_t boot_ms;           /* start request → agent configured, of the latest start; 0 if none */
@@ -123,6 +127,10 @@ void box_stop(struct box *b, unsigned grace_ms, box_done_fn done, void *arg);
 void box_delete(struct box *b, bool force, box_done_fn done, void *arg);
 /* Starts the box if it is not running, merges box env and working_dir under spec's, then executions_start. */
 void box_exec(struct box *b, const struct exec_spec *spec, execution_started_fn done, void *arg);
+
+/* The main command of the latest start, whether it runs or has ended; a box that has not run yet is started.
+ * FAIL_CONFLICT if it has none, FAIL_GONE if it ended and is not kept any more. */
+void box_main(struct box *b, execution_started_fn done, void *arg);
 
 /* ---- bulk operations in a box: its files, ports and numbers (bulk.proto) ---- */
 struct box_bulk;

@@ -58,7 +58,8 @@ static bool in_use(const struct box *b)
 /* ---- deadlines ------------------------------------------------------------------------------------- */
 
 #define NEVER UINT64_MAX
-#define AGAIN_MS 60000 /* after a deletion that failed */
+#define MAIN_OVER_MS 250 /* between looks whether the last use is over */
+#define AGAIN_MS 60000   /* after a deletion that failed */
 
 static void on_done(void *arg, struct box *b, const struct failure *f)
 {
@@ -93,7 +94,12 @@ static uint64_t attend(struct box *b)
 	uint64_t left = NEVER;
 	if (!b->listed || b->doomed || b->told.status != status)
 		return NEVER; /* on its way to another state, which comes back here */
-	if (status == BOX_RUNNING && b->row.auto_stop > 0) {
+	if (status == BOX_RUNNING && box_main_wants_stop(b, !in_use(b))) {
+		left = 0;
+		box_stop(b, 0, on_done, NULL);
+	} else if (status == BOX_RUNNING && b->main.over) {
+		left = MAIN_OVER_MS;
+	} else if (status == BOX_RUNNING && b->row.auto_stop > 0) {
 		left = until_stop(b);
 		if (!left)
 			box_stop(b, 0, on_done, NULL);

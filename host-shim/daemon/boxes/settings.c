@@ -34,9 +34,11 @@ static json_t *to_json(const struct box_settings *s)
 	json_t *image = json_pack("{s:o, s:o, s:o, s:s?, s:s?}", "entrypoint", list_json(i->entrypoint),
 				  "cmd", list_json(i->cmd), "env", list_json(i->env), "user", i->user,
 				  "working_dir", i->working_dir);
-	return json_pack("{s:o, s:o, s:s?, s:b, s:b, s:s?, s:o, s:s?, s:o}", "entrypoint",
-			 list_json(s->entrypoint), "cmd", list_json(s->cmd), "user", s->user, "tty",
-			 (int)s->tty, "outbound", (int)s->outbound, "preset", s->preset, "volumes",
+	return json_pack("{s:o, s:o, s:b, s:s?, s:b, s:b, s:b, s:s?, s:I, s:I, s:o, s:s?, s:o}", "entrypoint",
+			 list_json(s->entrypoint), "cmd", list_json(s->cmd), "image_command",
+			 (int)s->image_command, "user", s->user, "tty", (int)s->tty, "no_stdin",
+			 (int)s->no_stdin, "outbound", (int)s->outbound, "preset", s->preset, "cap_add",
+			 (json_int_t)s->cap_add, "cap_drop", (json_int_t)s->cap_drop, "volumes",
 			 volumes_json(s), "image_digest", s->image_digest, "image", image);
 }
 
@@ -98,9 +100,13 @@ static int from_json(struct box_settings *s, const json_t *o)
 		.entrypoint = read_list(o, "entrypoint", &whole),
 		.cmd = read_list(o, "cmd", &whole),
 		.user = read_string(o, "user", &whole),
+		.image_command = json_is_true(json_object_get(o, "image_command")),
 		.tty = json_is_true(json_object_get(o, "tty")),
+		.no_stdin = json_is_true(json_object_get(o, "no_stdin")),
 		.outbound = json_is_true(json_object_get(o, "outbound")),
 		.preset = read_string(o, "preset", &whole),
+		.cap_add = (uint64_t)json_integer_value(json_object_get(o, "cap_add")),
+		.cap_drop = (uint64_t)json_integer_value(json_object_get(o, "cap_drop")),
 		.image_digest = read_string(o, "image_digest", &whole),
 		.image = {.entrypoint = read_list(image, "entrypoint", &whole),
 			  .cmd = read_list(image, "cmd", &whole),

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/err.h"
 
@@ -22,11 +23,13 @@ struct volume_mount {
 
 /* Owned by whoever filled it. */
 struct box_settings {
-	char **entrypoint, **cmd; /* NULL: the image's; both NULL: no main command, the box idles */
-	char *user;               /* NULL: the image's, else root */
-	bool tty;                 /* of the main command */
-	bool outbound;            /* a network device */
-	char *preset;             /* "development", "standard", "maximum"; NULL: none */
+	char **entrypoint, **cmd;   /* NULL: the image's; both NULL: no main command, the box idles */
+	bool image_command;         /* … unless this is set: then it is the image's */
+	char *user;                 /* NULL: the image's, else root */
+	bool tty, no_stdin;         /* of the main command; no_stdin: it reads /dev/null */
+	bool outbound;              /* a network device */
+	char *preset;               /* "development", "standard", "maximum"; NULL: none */
+	uint64_t cap_add, cap_drop; /* as in exec_spec, for every command */
 	struct volume_mount *volumes;
 	size_t n_volumes;
 	char *image_digest; /* sha256:… of the manifest; NULL: the built-in image */

@@ -490,6 +490,10 @@ static void on_finished(void *arg, int status, const struct err *e)
 		registry_keep(x);
 		input_finish(&x->input, &ended_failure);
 		execution_touch(x);
+		void (*tell)(void *) = x->on_end;
+		x->on_end = NULL;
+		if (tell)
+			tell(x->on_end_arg);
 	}
 	execution_unref(x);
 }

@@ -57,6 +57,9 @@ struct execution {
 	bool ack_sent, acked;
 	bool boot_ended, closed_out;
 
+	void (*on_end)(void *arg);
+	void *on_end_arg;
+
 	struct start *start;
 	TAILQ_HEAD(, reader) readers;
 	bool had_reader, client_attached, discard;

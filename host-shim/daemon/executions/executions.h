@@ -180,6 +180,11 @@ void execution_on_stdin_drain(struct execution *x, void (*fn)(void *arg),
 			      void *arg); /* one-shot: below half */
 /* DELETE: kills it if it runs; once it has ended and its readers have closed it is reaped (410). */
 void execution_discard(struct execution *x, execution_done_fn done, void *arg);
+/* One listener: fn runs once when its end is in the database; it must not be so yet. fn NULL: nobody listens
+ * any more. */
+void execution_on_end(struct execution *x, void (*fn)(void *arg), void *arg);
+/* Whether the agent has said how it ended, which the database may not know yet: exit_code as in its info. */
+bool execution_has_ended(const struct execution *x, int *exit_code);
 /* One attach at a time: false if somebody holds it. */
 bool execution_attach(struct execution *x);
 void execution_detach(struct execution *x);

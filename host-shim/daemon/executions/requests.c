@@ -602,6 +602,19 @@ void execution_get_info(const struct execution *x, struct execution_info *out)
 		out->end = row->finish;
 }
 
+void execution_on_end(struct execution *x, void (*fn)(void *arg), void *arg)
+{
+	x->on_end = fn;
+	x->on_end_arg = arg;
+}
+
+bool execution_has_ended(const struct execution *x, int *exit_code)
+{
+	bool done = x->phase == PHASE_DONE || x->phase == PHASE_REMOVED;
+	*exit_code = done ? x->row.exit_code : x->exit_code;
+	return done || x->exited;
+}
+
 uint64_t execution_seen(const struct execution *x)
 {
 	return x->row.seen;

@@ -95,6 +95,8 @@ const char *http_param(const struct http_request *r, const char *name);
 const char *http_prefix(const struct http_request *r);
 /* A query argument, percent-decoded into the request; NULL if absent. "" for "?force". */
 const char *http_query(struct http_request *r, const char *name);
+/* Every value of an argument that may be repeated, in their order, the first max of them; how many. */
+size_t http_query_all(struct http_request *r, const char *name, const char **out, size_t max);
 /* "true", "1" and "" (present) are true; "false", "0" and absence false. Others: replies 400, returns
  * -EINVAL. */
 int http_query_flag(struct http_request *r, const char *name, bool *out);

@@ -393,13 +393,9 @@ const char *http_prefix(const struct http_request *r)
 	return r->match.prefix;
 }
 
-const char *http_query(struct http_request *r, const char *name)
+/* A copy of a value, kept with the request and decoded. */
+static const char *keep_text(struct http_request *r, const char *value, size_t len)
 {
-	const char *value = NULL;
-	size_t len = 0;
-	if (!r->mhd || MHD_lookup_connection_value_n(r->mhd, MHD_GET_ARGUMENT_KIND, name, strlen(name),
-						     &value, &len) == MHD_NO)
-		return NULL;
 	struct text *t = malloc(sizeof *t + len + 1);
 	if (!t)
 		return NULL;
@@ -410,6 +406,43 @@ const char *http_query(struct http_request *r, const char *name)
 	r->texts = t;
 	router_decode(t->s); /* what is malformed is left as it is, for its reader to refuse */
 	return t->s;
+}
+
+const char *http_query(struct http_request *r, const char *name)
+{
+	const char *value = NULL;
+	size_t len = 0;
+	if (!r->mhd || MHD_lookup_connection_value_n(r->mhd, MHD_GET_ARGUMENT_KIND, name, strlen(name),
+						     &value, &len) == MHD_NO)
+		return NULL;
+	return keep_text(r, value, len);
+}
+
+struct query_list {
+	struct http_request *r;
+	const char *name, **out;
+	size_t n, max;
+};
+
+static enum MHD_Result add_query(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_len,
+				 const char *value, size_t len)
+{
+	struct query_list *q = cls;
+	(void)kind;
+	if (key_len != strlen(q->name) || memcmp(key, q->name, key_len) != 0)
+		return MHD_YES;
+	const char *kept = keep_text(q->r, value, len);
+	if (kept && q->n < q->max)
+		q->out[q->n++] = kept;
+	return kept && q->n < q->max ? MHD_YES : MHD_NO;
+}
+
+size_t http_query_all(struct http_request *r, const char *name, const char **out, size_t max)
+{
+	struct query_list q = {.r = r, .name = name, .out = out, .max = max};
+	if (r->mhd)
+		MHD_get_connection_values_n(r->mhd, MHD_GET_ARGUMENT_KIND, add_query, &q);
+	return q.n;
 }
 
 int http_query_flag(struct http_request *r, const char *name, bool *out)

@@ -1,4 +1,5 @@
 #include <endian.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct attach {
 	uint64_t held_since; /* loop time */
 	unsigned hold_ms;
 	bool ping_out;
+	bool raw;      /* of /exec/tty */
 	bool may_kill; /* its bearer's dialect has no other way to kill */
 	bool ended;    /* the exit is sent: nothing more is read, and somebody else may attach */
 	uv_loop_t *loop;
@@ -47,22 +49,27 @@ static bool holds_back(const struct attach *a)
 	return a->held[0].len || a->held[1].len;
 }
 
+/* n bytes, after their channel. */
+static void send_frame(struct attach *a, size_t n)
+{
+	if (n)
+		ws_send(a->ws, false, a->frame + a->raw, n + 1 - a->raw);
+}
+
 static void send_data(struct attach *a, int channel, const uint8_t *data, size_t len)
 {
 	if (!holds_back(a))
 		a->held_since = uv_now(a->loop);
 	a->frame[0] = (uint8_t)channel;
 	size_t n = utf8_feed(&a->held[channel - 1], data, len, a->frame + 1);
-	if (n)
-		ws_send(a->ws, false, a->frame, n + 1);
+	send_frame(a, n);
 }
 
 static void flush(struct attach *a, int channel)
 {
 	a->frame[0] = (uint8_t)channel;
 	size_t n = utf8_flush(&a->held[channel - 1], a->frame + 1);
-	if (n)
-		ws_send(a->ws, false, a->frame, n + 1);
+	send_frame(a, n);
 }
 
 static void end(struct attach *a, uint16_t code, const char *reason)
@@ -262,11 +269,14 @@ static void on_closed(void *arg)
 	execution_on_stdin_drain(a->x, NULL, NULL);
 	if (!a->ended)
 		execution_detach(a->x);
+	/* Whoever had this terminal has no name by which to come back to it. */
+	if (!a->ended && a->raw)
+		execution_signal(a->x, SIGHUP, NULL, NULL);
 	execution_unref(a->x);
 	release(a);
 }
 
-void rest_attach(void *app, struct http_request *r)
+void rest_attach_to(struct rest *rest, struct http_request *r, struct execution *x, bool raw)
 {
 	static const struct ws_handler handler = {
 		.open = on_open,
@@ -276,10 +286,8 @@ void rest_attach(void *app, struct http_request *r)
 		.drained = on_drained,
 		.closed = on_closed,
 	};
-	struct rest *rest = app;
-	struct execution *x = rest_execution(rest, r);
 	uint64_t from;
-	if (!x || http_check_ws(r) < 0 || !rest_from(r, execution_seen(x), &from))
+	if (!rest_from(r, execution_seen(x), &from))
 		return;
 	if (!execution_attach(x)) {
 		http_reply_error(r, HTTP_INVALID_STATE, "another client is attached to this execution");
@@ -297,7 +305,15 @@ void rest_attach(void *app, struct http_request *r)
 	a->loop = rest->config.loop;
 	a->hold_ms = rest->config.hold_ms;
 	a->x = execution_ref(x);
+	a->raw = raw;
 	a->may_kill = http_has_numeric_codes(r);
 	a->position = a->pinged = reader_position(a->reader);
 	http_reply_ws(r, &handler, a);
+}
+
+void rest_attach(void *app, struct http_request *r)
+{
+	struct execution *x = rest_execution(app, r);
+	if (x && http_check_ws(r) == 0)
+		rest_attach_to(app, r, x, false);
 }

@@ -70,21 +70,14 @@ static bool read_network(struct fields *f)
 	return flat && outbound;
 }
 
-static void read_advanced(struct fields *f)
+static void read_advanced(struct fields *f, struct box_settings *s)
 {
 	json_t *object = fields_object(f, "advanced");
 	if (!object)
 		return;
 	struct fields a;
 	fields_open(&a, object, "advanced.");
-	json_t *capabilities = fields_object(&a, "capabilities");
-	if (capabilities) {
-		struct fields c;
-		fields_open(&c, capabilities, "advanced.capabilities.");
-		refuse_if_set(&c, "add");
-		refuse_if_set(&c, "drop");
-		fields_close(&a, &c);
-	}
+	rest_read_capabilities(&a, "advanced.capabilities.", &s->cap_add, &s->cap_drop);
 	fields_close(f, &a);
 }
 
@@ -130,7 +123,10 @@ static char *read_labels(struct fields *f)
 }
 
 static const char *const not_yet[] = {
-	"entrypoint", "cmd", "user", "secrets", "tty", "rootfs_path", "security", "ports", "health_check",
+	"secrets",
+	"rootfs_path",
+	"ports",
+	"health_check",
 };
 
 bool box_request_read(struct box_request *q, struct http_request *r)
@@ -163,7 +159,8 @@ bool box_request_read(struct box_request *q, struct http_request *r)
 	fields_bool(f, "detach", false); /* a box never depends on its client */
 	rest_read_volumes(f, &q->settings);
 	q->settings.outbound = read_network(f);
-	read_advanced(f);
+	read_advanced(f, &q->settings);
+	rest_read_main(f, &q->settings);
 	for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
 		refuse_if_set(f, not_yet[i]);
 	if (rest_fields_ok(r, f))

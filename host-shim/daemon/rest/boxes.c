@@ -53,6 +53,9 @@ static json_t *box_json(struct box *b)
 		json_object_set_new(o, "volumes", rest_volumes_json(i.settings));
 	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
 	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
+	json_object_set_new(o, "exit_code", i.has_exit ? json_integer(i.exit_code) : json_null());
+	if (i.main_id)
+		json_object_set_new(o, "main_execution_id", json_string(i.main_id));
 	if (i.working_dir)
 		json_object_set_new(o, "working_dir", json_string(i.working_dir));
 	if (i.error[0]) {

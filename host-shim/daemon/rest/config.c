@@ -12,8 +12,8 @@ void rest_get_config(void *app, struct http_request *r)
 			  "disk_size_gb", BOX_DISK_GB, "auto_stop", DEFAULT_AUTO_STOP, "auto_delete", 0);
 	json_t *capabilities = json_pack(
 		"{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s}",
-		"linux_capabilities_enabled", 0, "snapshots_enabled", 1, "clone_enabled", 1, "export_enabled",
-		1, "import_enabled", 1, "tty_enabled", 0, "streaming_enabled", 1, "max_cpus", LIMIT_CPUS,
+		"linux_capabilities_enabled", 1, "snapshots_enabled", 1, "clone_enabled", 1, "export_enabled",
+		1, "import_enabled", 1, "tty_enabled", 1, "streaming_enabled", 1, "max_cpus", LIMIT_CPUS,
 		"max_memory_mib", LIMIT_MEMORY_MIB, "max_disk_size_gb", LIMIT_DISK_GB,
 		"exec_timeout_max_seconds", LIMIT_SECONDS, "max_boxes_per_path_prefix", TENANT_BOXES_MAX,
 		"max_boxes_per_prefix", TENANT_BOXES_MAX, "max_concurrent_executions", BOX_EXECUTIONS_MAX,

@@ -26,16 +26,20 @@ static const struct {
 	{"stack", RLIMIT_STACK},
 };
 
-static void read_preset(struct fields *f, struct exec_spec *spec)
+static Tenon__Preset read_preset(struct fields *f)
 {
 	const char *name = fields_string(f, "security", 0, 64);
-	if (!name)
-		return;
-	for (unsigned i = 0; i < sizeof presets / sizeof *presets; i++)
+	for (unsigned i = 0; name && i < sizeof presets / sizeof *presets; i++)
 		if (presets[i] && strcmp(presets[i], name) == 0)
-			spec->preset = (Tenon__Preset)i;
-	if (spec->preset == TENON__PRESET__PRESET_NONE)
+			return (Tenon__Preset)i;
+	if (name)
 		fields_fault(f, "security", "must be \"development\", \"standard\" or \"maximum\"");
+	return TENON__PRESET__PRESET_NONE;
+}
+
+const char *rest_read_preset(struct fields *f)
+{
+	return presets[read_preset(f)];
 }
 
 static uint8_t *read_seccomp(struct fields *f, struct exec_spec *spec)
@@ -120,7 +124,7 @@ static void read_rlimits(struct fields *f, struct exec_spec *spec)
 uint8_t *rest_read_confinement(struct fields *f, struct exec_spec *spec)
 {
 	spec->user = fields_string(f, "user", 1, 255);
-	read_preset(f, spec);
+	spec->preset = read_preset(f);
 	rest_read_capabilities(f, "capabilities.", &spec->cap_add, &spec->cap_drop);
 	uint8_t *rules = read_seccomp(f, spec);
 	spec->no_new_privs = fields_bool(f, "no_new_privileges", false);

@@ -224,6 +224,7 @@ void rest_put_file(void *app, struct http_request *r)
 	write.how = overwrite ? TENON__WRITE_HOW__WRITE_REPLACE : TENON__WRITE_HOW__WRITE_CREATE;
 	write.mode = mode;
 	write.make_parents = parents;
+	write.owner = rest_owner(b);
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_WRITE;
 	req.write = &write;

@@ -38,6 +38,9 @@ void rest_done(void *arg, const struct failure *f);
 
 /* What GET …/executions/{id} says; NULL without memory. */
 json_t *rest_execution_json(const struct execution *x);
+/* attach.c: answers r, whose upgrade was looked at, with a WebSocket of x's; raw: output is not led by its
+ * channel, and the process is hung up on with the socket. */
+void rest_attach_to(struct rest *rest, struct http_request *r, struct execution *x, bool raw);
 /* exec_wait.c: answers r with all of x's output once it has ended. */
 void rest_wait_execution(struct http_request *r, struct execution *x);
 
@@ -60,6 +63,9 @@ struct box_request {
 /* Reads a create body; false: it has replied. True: box_request_finish it. */
 bool box_request_read(struct box_request *q, struct http_request *r);
 void box_request_finish(struct box_request *q);
+
+/* main_command.c: entrypoint, cmd, tty, open_stdin, user and security of a create body, into s */
+void rest_read_main(struct fields *f, struct box_settings *s);
 
 /* volumes.c: volumes of a create body, into s; and back */
 void rest_read_volumes(struct fields *f, struct box_settings *s);
@@ -85,6 +91,8 @@ bool exec_request_read(struct exec_request *q, struct http_request *r);
  * fuzzer. */
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
 void exec_request_finish(struct exec_request *q);
+/* A preset's name; NULL with or without a fault. */
+const char *rest_read_preset(struct fields *f);
 /* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */
 void rest_read_size(struct fields *f, bool required, unsigned *rows, unsigned *cols);
 
@@ -95,6 +103,9 @@ uint8_t *rest_read_confinement(struct fields *f, struct exec_spec *spec);
 void rest_read_capabilities(struct fields *f, const char *prefix, uint64_t *add, uint64_t *drop);
 /* seccomp.c: OCI's form as a packed tenon.SeccompRules, to be freed; NULL with a problem in f. */
 uint8_t *rest_read_seccomp_rules(struct fields *f, json_t *object, size_t *len);
+
+/* main_command.c: whose files are that are brought into a box, as a request's owner; borrowed */
+ProtobufCBinaryData rest_owner(struct box *b);
 
 /* text.c: names and paths of a box are bytes */
 /* A JSON string; what is not UTF-8 becomes U+FFFD. */
@@ -194,6 +205,10 @@ void rest_get_image(void *app, struct http_request *r);
 void rest_head_image(void *app, struct http_request *r);
 void rest_delete_image(void *app, struct http_request *r);
 void rest_prune_images(void *app, struct http_request *r);
+/* main_command.c */
+void rest_attach_main(void *app, struct http_request *r);
+/* exec_tty.c */
+void rest_exec_tty(void *app, struct http_request *r);
 /* executions.c */
 void rest_exec(void *app, struct http_request *r);
 void rest_list_executions(void *app, struct http_request *r);

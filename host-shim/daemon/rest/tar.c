@@ -13,6 +13,7 @@ void rest_put_tar(void *app, struct http_request *r)
 	Tenon__TarIn tar = TENON__TAR_IN__INIT;
 	tar.at = &at;
 	tar.no_clobber = !overwrite;
+	tar.owner = rest_owner(b);
 	Tenon__BulkRequest req = TENON__BULK_REQUEST__INIT;
 	req.op_case = TENON__BULK_REQUEST__OP_TAR_IN;
 	req.tar_in = &tar;

@@ -172,6 +172,10 @@ static const char *const steps[] = {
 	"ALTER TABLE boxes ADD COLUMN disk_next TEXT NOT NULL DEFAULT '';" /* boxes/box_disk.c */
 	"UPDATE boxes SET disk = id;"
 	"INSERT INTO layers SELECT id, '', 1 FROM boxes;",
+
+	/* The main command of a box: its execution of the latest start, and how that ended. */
+	"ALTER TABLE boxes ADD COLUMN main_execution TEXT;"
+	"ALTER TABLE boxes ADD COLUMN exit_code INTEGER;",
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))

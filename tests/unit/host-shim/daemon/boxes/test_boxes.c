@@ -46,6 +46,11 @@ static struct {
 	unsigned running; /* executions of every session */
 	uint64_t idle_ms; /* since when there are none */
 	int execs;
+	struct failure *no_main; /* the main command cannot be started */
+	uv_timer_t main_timer;
+	execution_started_fn main_started;
+	void *main_arg;
+	bool main_reaped;
 	char mounts[256];
 	char reason[160]; /* of the latest session_destroy; "-" for NULL */
 	char hostname[80], env[80];
@@ -194,13 +199,92 @@ void failure_from_agent(struct failure *f, const Tenon__Error *m)
 	*f = (struct failure){.kind = FAIL_INTERNAL};
 }
 
+/* The one execution there is: a main command. */
+static struct execution {
+	unsigned refs;
+	bool ended;
+	int code;
+	void (*on_end)(void *arg);
+	void *on_end_arg;
+} main_x;
+
+static void on_fake_main(uv_timer_t *t)
+{
+	execution_started_fn started = fake.main_started;
+	uv_close((uv_handle_t *)t, NULL);
+	fake.main_started = NULL;
+	main_x.ended = false;
+	started(fake.main_arg, fake.no_main ? NULL : &main_x, fake.no_main);
+}
+
 void executions_start(struct session *s, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	(void)s;
 	fake.execs++;
 	fake.running += fake.execs_stay;
 	snprintf(fake.env, sizeof fake.env, "%s in %s", spec->argv[0], spec->cwd ? spec->cwd : "/");
-	done(arg, NULL, NULL);
+	if (strcmp(spec->argv[0], "main") != 0) {
+		done(arg, NULL, NULL);
+		return;
+	}
+	fake.main_started = done;
+	fake.main_arg = arg;
+	uv_timer_init(fake.loop, &fake.main_timer);
+	uv_timer_start(&fake.main_timer, on_fake_main, 5, 0);
+}
+
+struct execution *execution_ref(struct execution *x)
+{
+	x->refs++;
+	return x;
+}
+
+void execution_unref(struct execution *x)
+{
+	if (x)
+		x->refs--;
+}
+
+const char *execution_id(const struct execution *x)
+{
+	(void)x;
+	return "00000000000000000000000000000001";
+}
+
+void execution_get_info(const struct execution *x, struct execution_info *out)
+{
+	*out = (struct execution_info){.status = x->ended ? EXECUTION_COMPLETED : EXECUTION_RUNNING,
+				       .exit_code = x->code};
+}
+
+void execution_on_end(struct execution *x, void (*fn)(void *arg), void *arg)
+{
+	x->on_end = fn;
+	x->on_end_arg = arg;
+}
+
+bool execution_has_ended(const struct execution *x, int *exit_code)
+{
+	*exit_code = x->code;
+	return x->ended;
+}
+
+struct execution *executions_find(struct executions *xs, const char *box_id, const char *id, bool *reaped)
+{
+	(void)xs;
+	(void)box_id;
+	*reaped = fake.main_reaped;
+	return fake.main_reaped || strcmp(id, execution_id(NULL)) != 0 ? NULL : &main_x;
+}
+
+static void end_main(int code)
+{
+	void (*tell)(void *) = main_x.on_end;
+	main_x.ended = true;
+	main_x.code = code;
+	main_x.on_end = NULL;
+	if (tell)
+		tell(main_x.on_end_arg);
 }
 
 void executions_forget_box(struct executions *xs, const char *box_id)
@@ -332,6 +416,7 @@ static int setup(void **state)
 {
 	struct bench *x = calloc(1, sizeof *x);
 	memset(&fake, 0, sizeof fake);
+	memset(&main_x, 0, sizeof main_x);
 	strcpy(x->dir, "/tmp/tenon-boxes-XXXXXX");
 	assert_non_null(mkdtemp(x->dir));
 	snprintf(x->vmm, sizeof x->vmm, "%s/vmm", x->dir);
@@ -364,6 +449,7 @@ static int teardown(void **state)
 {
 	struct bench *x = *state;
 	close_all(x);
+	assert_int_equal(main_x.refs, 0);
 	snprintf(x->path, sizeof x->path, "rm -rf %s", x->dir);
 	assert_int_equal(system(x->path), 0);
 	free(x);
@@ -1396,6 +1482,182 @@ static void rows_survive(void **state)
 	assert_string_equal(fake.env + strlen(env[0]), " EMPTY=");
 }
 
+/* ---- the main command ------------------------------------------------------------------------------ */
+
+static void add_with_main(struct bench *x, bool auto_remove)
+{
+	static char *cmd[] = {"main", NULL};
+	const struct box_settings settings = {.cmd = cmd};
+	struct box_spec spec = {.prefix = "p",
+				.auto_resume = true,
+				.auto_remove = auto_remove,
+				.working_dir = "/srv",
+				.settings = &settings};
+	boxes_add(x->boxes, &spec, on_done, x);
+	wait_done(x, 1);
+}
+
+static void on_main(void *arg, struct execution *x, const struct failure *f)
+{
+	struct bench *bench = arg;
+	bench->done++;
+	bench->failed += !x;
+	if (f)
+		bench->failure = *f;
+}
+
+static void its_main_command_runs_with_it(void **state)
+{
+	struct bench *x = *state;
+	add_with_main(x, false);
+	assert_null(info(x).main_id);
+	for (int n = 1; n <= 2; n++) {
+		start(x);
+		assert_int_equal(fake.execs, n);
+		assert_string_equal(fake.env, "main in /srv");
+		assert_string_equal(info(x).main_id, execution_id(&main_x));
+		assert_false(info(x).has_exit);
+		end_main(n);
+		wait_status(x, BOX_STOPPED);
+		assert_true(info(x).has_exit);
+		assert_int_equal(info(x).exit_code, n);
+		assert_nothing_runs(x);
+	}
+	/* Whoever attaches now is shown the last run. */
+	box_main(x->box, on_main, x);
+	wait_done(x, 1);
+	assert_int_equal(x->failed, 0);
+	assert_int_equal(fake.execs, 2);
+	fake.main_reaped = true;
+	box_main(x->box, on_main, x);
+	assert_int_equal(x->failure.kind, FAIL_GONE);
+	x->done = x->failed = 0;
+	reopen(x);
+	assert_int_equal(info(x).exit_code, 2);
+}
+
+static void attaching_starts_a_new_box(void **state)
+{
+	struct bench *x = *state;
+	add_with_main(x, false);
+	box_main(x->box, on_main, x);
+	wait_done(x, 1);
+	assert_int_equal(x->failed, 0);
+	assert_int_equal(info(x).status, BOX_RUNNING);
+	vmm_pid(x);
+	add(x, "idle");
+	box_main(x->box, on_main, x);
+	assert_int_equal(x->failure.kind, FAIL_CONFLICT);
+	x->done = x->failed = 0;
+}
+
+static void a_main_command_that_cannot_start(void **state)
+{
+	struct bench *x = *state;
+	struct failure none = {
+		.kind = FAIL_EXEC, .stage = "execve", .errnum = ENOENT, .message = "execve: no such file"};
+	add_with_main(x, true);
+	fake.no_main = &none;
+	start(x);
+	assert_int_equal(x->failed, 1);
+	assert_int_equal(x->failure.kind, FAIL_EXEC);
+	assert_int_equal(x->failure.errnum, ENOENT);
+	assert_non_null(strstr(x->failure.message, "main command"));
+	/* It stays, so that somebody can read why. */
+	assert_int_equal(info(x).status, BOX_FAILED);
+	assert_non_null(strstr(info(x).error, "no such file"));
+	assert_int_equal(info(x).exit_code, 127);
+	fake.no_main = NULL;
+	x->failed = 0;
+	start(x);
+	assert_int_equal(x->failed, 0);
+	assert_int_equal(info(x).status, BOX_RUNNING);
+	assert_false(info(x).has_exit);
+}
+
+static void auto_remove_follows_its_main_command(void **state)
+{
+	struct bench *x = *state;
+	char id[32];
+	add_with_main(x, true);
+	start(x);
+	snprintf(id, sizeof id, "%s", info(x).id);
+	end_main(0);
+	while (boxes_find_id(x->boxes, id))
+		uv_run(&x->loop, UV_RUN_ONCE);
+	assert_nothing_runs(x);
+}
+
+static void a_use_that_started_the_box_is_not_cut_off(void **state)
+{
+	struct bench *x = *state;
+	const char *const argv[] = {"ls", NULL};
+	const struct exec_spec spec = {.argv = argv};
+	add_with_main(x, false);
+	box_exec(x->box, &spec, on_main, x);
+	wait_done(x, 1);
+	vmm_pid(x);
+	x->failed = 0;
+	fake.running = 1;
+	end_main(0);
+	let_pass(x, 1000000);
+	assert_int_equal(x->box->row.life.status, BOX_RUNNING);
+	fake.running = 0;
+	wait_status(x, BOX_STOPPED);
+	/* A box that was started for itself ends with its command, whatever else runs. */
+	start(x);
+	fake.running = 1;
+	end_main(0);
+	wait_status(x, BOX_STOPPED);
+	fake.running = 0;
+}
+
+static void keep_first(void *arg, struct box *b)
+{
+	((struct bench *)arg)->box = b;
+}
+
+static void open_again(struct bench *x)
+{
+	open_all(x);
+	boxes_each(x->boxes, "p", keep_first, x);
+}
+
+static void a_new_tenond_finds_the_main_command(void **state)
+{
+	struct bench *x = *state;
+	add_with_main(x, false);
+	start(x);
+	fake.was_configured = true;
+	reopen(x);
+	assert_int_equal(info(x).status, BOX_RUNNING);
+	assert_string_equal(info(x).main_id, execution_id(&main_x));
+	assert_int_equal(fake.execs, 1);
+	end_main(5);
+	wait_status(x, BOX_STOPPED);
+	assert_int_equal(info(x).exit_code, 5);
+
+	/* It ended between the two, and the box did not yet. */
+	start(x);
+	close_all(x);
+	main_x.ended = true;
+	main_x.code = 6;
+	open_again(x);
+	wait_status(x, BOX_STOPPED);
+	assert_int_equal(info(x).exit_code, 6);
+	assert_int_equal(fake.execs, 2);
+
+	/* tenond and the VM are killed: nobody knows how it ended. */
+	start(x);
+	pid_t pid = fake.vmm;
+	close_all(x);
+	kill(pid, SIGKILL);
+	wait_gone(pid);
+	open_again(x);
+	wait_status(x, BOX_FAILED);
+	assert_int_equal(info(x).exit_code, -1);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -1434,6 +1696,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_deletion_is_due_after_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_keeps_a_box_that_would_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_adopted_box_is_stopped, setup, teardown),
+		cmocka_unit_test_setup_teardown(its_main_command_runs_with_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(attaching_starts_a_new_box, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_main_command_that_cannot_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(auto_remove_follows_its_main_command, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_use_that_started_the_box_is_not_cut_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_new_tenond_finds_the_main_command, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

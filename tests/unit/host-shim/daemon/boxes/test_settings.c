@@ -17,7 +17,11 @@ static struct box_settings full(void)
 	return (struct box_settings){.entrypoint = entrypoint,
 				     .cmd = none,
 				     .user = "1000:5",
+				     .image_command = true,
 				     .tty = true,
+				     .no_stdin = true,
+				     .cap_add = UINT64_MAX,
+				     .cap_drop = 1 << 13,
 				     .outbound = true,
 				     .preset = "standard",
 				     .volumes = volumes,
@@ -34,7 +38,8 @@ static void check_full(const struct box_settings *s)
 	assert_non_null(s->cmd); /* an empty list is said, and not silence */
 	assert_null(s->cmd[0]);
 	assert_string_equal(s->user, "1000:5");
-	assert_true(s->tty && s->outbound);
+	assert_true(s->tty && s->no_stdin && s->image_command && s->outbound);
+	assert_true(s->cap_add == UINT64_MAX && s->cap_drop == 1 << 13);
 	assert_string_equal(s->preset, "standard");
 	assert_int_equal(s->n_volumes, 2);
 	assert_string_equal(s->volumes[0].volume, "V1");

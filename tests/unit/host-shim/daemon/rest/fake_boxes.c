@@ -154,6 +154,14 @@ void boxes_each(struct boxes *bs, const char *prefix, void (*fn)(void *arg, stru
 			fn(arg, b);
 }
 
+void box_main(struct box *b, execution_started_fn done, void *arg)
+{
+	struct failure f;
+	(void)b;
+	refuse(&f, FAIL_CONFLICT, "no main command");
+	done(arg, NULL, &f);
+}
+
 const char *boxes_volume_user(const struct boxes *bs, const char *volume)
 {
 	(void)bs;
