@@ -13,6 +13,8 @@ struct globals {
 
 int command_run(const struct globals *g, int argc, char **argv);
 int command_exec(const struct globals *g, int argc, char **argv);
+int command_attach(const struct globals *g, int argc, char **argv);
+int command_logs(const struct globals *g, int argc, char **argv);
 int command_cp(const struct globals *g, int argc, char **argv);
 int command_snapshot(const struct globals *g, int argc, char **argv);
 int command_clone(const struct globals *g, int argc, char **argv);

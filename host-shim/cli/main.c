@@ -12,6 +12,8 @@ static const struct {
 } commands[] = {
 	{"run", command_run, "make a box and run a command in it"},
 	{"exec", command_exec, "run a command in a box"},
+	{"attach", command_attach, "output and input of a box's main command"},
+	{"logs", command_logs, "output of a box's main command, once it has ended; -f while it runs"},
 	{"cp", command_cp, "copy files to a box, or from one"},
 	{"snapshot", command_snapshot, "keep the state of a box's disk, or go back to it"},
 	{"clone", command_clone, "make a box of another's disk"},

@@ -38,10 +38,37 @@ def test_run_keeps_the_box_and_exec_finds_it(tenon):
     assert b" kept " in tenon("ps").stdout
     r = tenon("exec", "--workdir", "/tmp", "kept", "pwd")
     assert (r.returncode, r.stdout) == (0, b"/tmp\n")
-    r = tenon("rm", "kept")
-    assert r.returncode == 125 and r.stderr.startswith(b"tenon: kept: ")
+    # exec started it again, and the main command with it; the box stops once nobody uses it.
+    assert tenon("logs", "-f", "kept").stdout == b"hi\n"
     assert tenon("rm", "-f", "kept").returncode == 0
     assert b" kept " not in tenon("ps").stdout
+
+
+def test_run_as_docker_does(tenon, client):
+    """The command is the box's main one: the box ends with it, and is started anew by whoever uses it."""
+    r = tenon("run", "--name", "entry", "--entrypoint", "sh", "-u", "65534", "-w", "/tmp", "-i", "tenon/base", "-c", "id -u; pwd; cat; exit 3", input=b"in")
+    assert (r.returncode, r.stdout) == (3, b"65534\n/tmp\nin")
+    box = client.get("/boxes/entry").json()
+    assert box["status"] in ("stopping", "stopped", "running") and tenon("logs", "entry").stdout == b"65534\n/tmp\nin"
+    assert tenon("rm", "-f", "entry").returncode == 0
+    # Without -i there is nothing to read.
+    assert tenon("run", "--rm", "tenon/base", "cat", input=b"x").stdout == b""
+    r = tenon("run", "--rm", "tenon/base", "/no/such")
+    assert r.returncode == 127 and b"/no/such" in r.stderr
+    assert tenon("run", "--rm", "tenon/base", "/etc").returncode == 126
+    r = tenon("run", "--rm", "tenon/base")
+    assert r.returncode == 125 and b"no command" in r.stderr
+    # In the background; --rm is the server's then.
+    r = tenon("run", "-d", "--rm", "--name", "back", "tenon/base", "sh", "-c", "echo began; read line; exit 6")
+    assert r.returncode == 0 and r.stdout.strip().decode() == client.get("/boxes/back").json()["box_id"]
+    assert tenon("logs", "back").returncode == 125
+    r = tenon("attach", "back", input=b"\n")
+    assert (r.returncode, r.stdout) == (6, b"began\n")
+    end = time.monotonic() + 60
+    while client.get("/boxes/back").status_code != 404:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert tenon("run", "--help").stdout.startswith(b"usage: tenon run")
 
 
 def test_stdin(tenon, box):

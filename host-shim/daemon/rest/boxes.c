@@ -54,6 +54,7 @@ static json_t *box_json(struct box *b)
 	json_object_set_new(o, "updated_at", rest_time(i.updated_ms));
 	json_object_set_new(o, "pid", i.pid ? json_integer(i.pid) : json_null());
 	json_object_set_new(o, "exit_code", i.has_exit ? json_integer(i.exit_code) : json_null());
+	json_object_set_new(o, "tty", json_boolean(i.settings && i.settings->tty));
 	if (i.main_id)
 		json_object_set_new(o, "main_execution_id", json_string(i.main_id));
 	if (i.working_dir)

@@ -1583,8 +1583,13 @@ static void auto_remove_follows_its_main_command(void **state)
 	start(x);
 	snprintf(id, sizeof id, "%s", info(x).id);
 	end_main(0);
+	uv_timer_t guard; /* also what keeps the loop turning until the store answers */
+	uv_timer_init(&x->loop, &guard);
+	uv_timer_start(&guard, stop_loop, 20000, 0);
 	while (boxes_find_id(x->boxes, id))
 		uv_run(&x->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&guard, NULL);
+	uv_run(&x->loop, UV_RUN_NOWAIT);
 	assert_nothing_runs(x);
 }
 
