@@ -101,7 +101,7 @@ def test_no_main_command(client, box):
         attach(client, box)
     assert refused.value.status_code == 409
     assert client.get(f"/boxes/{box}/attach").status_code == 426
-    for bad in ({"cmd": "ls"}, {"entrypoint": [1]},"{"security": "none"}, {"tty": "yes"}):
+    for bad in ({"cmd": "ls"}, {"entrypoint": [1]}, {"security": "none"}, {"tty": "yes"}):
         e = error_of(client.post("/boxes", json=bad))
         assert (e["code"], e["field"]) == ("invalid_argument", *bad)
 
