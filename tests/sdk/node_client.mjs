@@ -114,6 +114,13 @@ got.restored = await run(box, "cat", ["/root/value"]);
 await box.snapshot.remove("a/b c");
 got.snapshotsAfter = (await box.snapshot.list()).length;
 if (runtime.volumes) got.volumes = await volumes();
+if (runtime.volumes) {
+  const main = { entrypoint: ["sh", "-c"], cmd: ["id -u >/tmp/main; pwd >>/tmp/main; exec sleep 1000"] };
+  const own = await runtime.create({ ...options, ...main, user: "65534", workingDir: "/tmp" }, `${name}-main`);
+  const script = "until [ $(wc -l </tmp/main) = 2 ]; do sleep 0.05; done 2>/dev/null; cat /tmp/main; id -u; pwd";
+  got.main = (await run(own, "sh", ["-c", script])).stdout;
+  await runtime.remove(own.id, true);
+}
 
 const off = process.argv[2].endsWith("0.9.7") ? { mode: "disabled" } : { outbound: { mode: "disabled" } };
 const alone = await runtime.create({ ...options, network: off }, `${name}-alone`);

@@ -151,6 +151,12 @@ async def main(archives, url, key, prefix):
     await handle.remove("a/b c")
     got["snapshotsAfter"] = len(await handle.list())
 
+    if not boxlite.__version__.startswith("0.9"):
+        main = ["id -u >/tmp/main; pwd >>/tmp/main; exec sleep 1000"]
+        own = await runtime.create(options(entrypoint=["sh", "-c"], cmd=main, user="65534", working_dir="/tmp"))
+        script = "until [ $(wc -l </tmp/main) = 2 ]; do sleep 0.05; done 2>/dev/null; cat /tmp/main; id -u; pwd"
+        got["main"] = (await run(own, "sh", ["-c", script]))["stdout"]
+        await runtime.remove(own.id, True)
     got["removeRunning"] = await failure(runtime.remove(box.id, False))
     await box.stop()
     got["stopped"] = (await runtime.get_info(name)).state.status

@@ -65,6 +65,7 @@ def test_node(sdks, account, version, tmp_path):
     assert got["metrics"]["boxesCreatedTotal"] >= 1 and got["metrics"]["numRunningBoxes"] == 1
     if version == "0.10.0":
         check_volumes(got["volumes"])
+        assert got["main"] == "65534\n/tmp\n" * 2
 
 
 @pytest.mark.parametrize("version", ["0.9.7", "0.10.8"])
@@ -79,3 +80,4 @@ def test_python(sdks, account, version, tmp_path):
         assert got["tunnel"]["echo"] == "through the tunnel" and got["tunnel"]["revoked"]
     if version == "0.10.8":
         check_volumes(got["volumes"])
+        assert got["main"] == "65534\n/tmp\n" * 2
