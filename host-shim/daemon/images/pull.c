@@ -567,12 +567,13 @@ static void write_log(struct pull *p, uint64_t now)
 static void on_tick(uv_timer_t *t)
 {
 	struct pull *p = t->data;
-	uint64_t now = clock_ms(CLOCK_MONOTONIC);
 	unsigned stall = p->config.stall_ms;
 	if (p->why[0] || p->step == STEP_KEEP)
 		return;
 	if (p->step == STEP_COPY)
 		measure(p);
+	/* Not before that has taken the time of what it saw: a difference of moments must not be negative. */
+	uint64_t now = clock_ms(CLOCK_MONOTONIC);
 	write_log(p, now);
 	if (p->step == STEP_SQUASH && now - p->step_ms > SQUASH_SECONDS * 1000ull)
 		snprintf(p->why, sizeof p->why, "it was not unpacked after %d s", SQUASH_SECONDS);
