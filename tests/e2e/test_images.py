@@ -108,10 +108,10 @@ def skopeos(host):
     found = []
     for p in Path("/proc").glob("[0-9]*"):
         try:
-            stat, args = (p / "stat").read_text(), (p / "cmdline").read_bytes()
+            stat, args = (p / "stat").read_bytes(), (p / "cmdline").read_bytes()
         except OSError:
             continue
-        if args.startswith(b"skopeo\0") and int(stat.rpartition(")")[2].split()[1]) == host.process.pid:
+        if args.startswith(b"skopeo\0") and int(stat.rpartition(b")")[2].split()[1]) == host.process.pid:
             found.append(int(p.name))
     return found
 
@@ -405,7 +405,7 @@ def test_killed_programs(images, host, plain):
     t = threading.Thread(target=lambda: got.append(pull(images, name)))
     t.start()
     wait(lambda: any("/blobs/" + image.layers[0]["digest"] in p for _, p in plain.asked))
-    os.kill(skopeos(host)[0], signal.SIGKILL)
+    os.kill(wait(lambda: skopeos(host))[0], signal.SIGKILL)
     t.join(10)
     gate.set()
     assert got[0].status_code == 422 and "signal 9" in error_of(got[0])["message"]
@@ -506,7 +506,7 @@ def test_a_secret_is_on_no_command_line(images, host, plain):
     t = threading.Thread(target=lambda: got.append(pull(images, name, auth={"username": "me", "password": "turnips"})))
     t.start()
     wait(lambda: any("/blobs/" + image.layers[0]["digest"] in p for _, p in plain.asked))
-    pid = skopeos(host)[0]
+    pid = wait(lambda: skopeos(host))[0]
     seen = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
     kept = list((host.state / "images/work").glob("*/auth.json"))
     assert b"turnips" not in seen and b"bWU6" not in seen
