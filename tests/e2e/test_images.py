@@ -421,7 +421,7 @@ def test_tenond_is_killed_in_the_middle(make_daemon, plain):
     t = threading.Thread(target=lambda: pytest.raises(Exception, pull, d.client(), name))
     t.start()
     wait(lambda: any("/blobs/" + image.layers[0]["digest"] in p for _, p in plain.asked))
-    fetching = skopeos(d)
+    fetching = wait(lambda: skopeos(d))
     d.kill()
     t.join(10)
     wait(lambda: not any(Path(f"/proc/{p}").exists() and b"skopeo" in Path(f"/proc/{p}/cmdline").read_bytes() for p in fetching))
