@@ -53,6 +53,19 @@ static int by_age(const void *a, const void *b)
 	return x->last < y->last ? 1 : x->last > y->last ? -1 : 0;
 }
 
+/* Moved aside first, and at once: a pull may want its place before it is gone. Takes path. */
+static void discard(struct images *is, char *path)
+{
+	char id[ULID_LENGTH + 1], *aside;
+	ulid_make(id);
+	if (asprintf(&aside, "%s/work/%s", is->dir, id) < 0)
+		aside = NULL;
+	if (aside && rename(path, aside) == 0)
+		removal_later(is->config.loop, steal_ptr(&aside));
+	free(aside);
+	free(path);
+}
+
 void cache_trim(struct images *is)
 {
 	_cleanup_free_ char *dir = NULL;
@@ -67,22 +80,20 @@ void cache_trim(struct images *is)
 		char *path;
 		if (entry->d_name[0] == '.' || asprintf(&path, "%s/%s", dir, entry->d_name) < 0)
 			continue;
-		/* More than that there are not, unless somebody has put them there. */
-		if (n == TRIES_MAX || is_in_use(is, path)) {
-			if (n == TRIES_MAX)
-				removal_later(is->config.loop, path);
-			else
-				free(path);
-			continue;
+		if (is_in_use(is, path)) {
+			free(path);
+		} else if (n == TRIES_MAX) {
+			discard(is, path);
+		} else {
+			tries[n] = (struct try){.path = path};
+			measure(&tries[n++]);
 		}
-		tries[n] = (struct try){.path = path};
-		measure(&tries[n++]);
 	}
 	qsort(tries, n, sizeof *tries, by_age);
 	for (size_t i = 0; i < n; i++) {
 		sum += tries[i].bytes;
 		if (sum > BYTES_MAX || tries[i].last < time(NULL) - AGE_MAX_SECONDS)
-			removal_later(is->config.loop, tries[i].path);
+			discard(is, tries[i].path);
 		else
 			free(tries[i].path);
 	}

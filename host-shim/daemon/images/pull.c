@@ -80,6 +80,14 @@ static bool is_full(const struct pull *p, const char *text)
 	       (statvfs(p->config.dir, &v) == 0 && v.f_bavail * v.f_frsize < FULL_BELOW);
 }
 
+/* Moved aside first, and at once: the next pull may want its place. It goes with the work directory. */
+static void discard_cache(struct pull *p)
+{
+	_cleanup_free_ char *cache = steal_ptr(&p->cache), *aside = join(p->work, "cache");
+	if (cache && aside)
+		rename(cache, aside);
+}
+
 static void fail(struct pull *p, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -95,8 +103,8 @@ static void fail(struct pull *p, enum failure_kind kind, const char *fmt, ...)
 		f.kind = FAIL_NO_SPACE;
 	/* What is kept for the next try is what came before a registry failed. If that is what filled the
 	 * file system, or the image is not what it says, there is nothing to go on from. */
-	if ((f.kind == FAIL_NO_SPACE || p->step != STEP_COPY) && p->cache)
-		removal_later(p->config.loop, steal_ptr(&p->cache));
+	if (f.kind == FAIL_NO_SPACE || p->step != STEP_COPY)
+		discard_cache(p);
 	reference_print(&p->reference, name);
 	snprintf(f.message, sizeof f.message, "image %.200s: %s%s", name,
 		 f.kind == FAIL_NO_SPACE ? "no space left on this host: " : "", text);
@@ -117,8 +125,7 @@ static void fail_err(struct pull *p, const struct err *e)
 static void succeed(struct pull *p)
 {
 	uv_timer_stop(&p->tick);
-	if (p->cache)
-		removal_later(p->config.loop, steal_ptr(&p->cache));
+	discard_cache(p);
 	p->config.done(p->config.arg, p->digest, p->config_text, NULL);
 }
 
@@ -219,6 +226,14 @@ static void copy_local(struct pull *p)
 		fail(p, FAIL_EXHAUSTED, "no memory");
 }
 
+/* Nobody needs them after the last call of skopeo, and the directory may take its time to go. */
+static void forget_credentials(const struct pull *p)
+{
+	_cleanup_free_ char *auth = p->work ? join(p->work, "auth.json") : NULL;
+	if (auth)
+		unlink(auth);
+}
+
 static void squash(struct pull *p)
 {
 	struct err e = {0};
@@ -232,6 +247,7 @@ static void squash(struct pull *p)
 	int fds[2] = {-1, -1};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	snprintf(jobs, sizeof jobs, "%ld", processors < 1 ? 1 : processors > 4 ? 4 : processors);
+	forget_credentials(p);
 	begin_step(p, STEP_SQUASH);
 	p->progress.phase = PULL_UNPACKING;
 	p->config.progressed(p->config.arg);
@@ -551,12 +567,13 @@ static void write_log(struct pull *p, uint64_t now)
 static void on_tick(uv_timer_t *t)
 {
 	struct pull *p = t->data;
-	uint64_t now = clock_ms(CLOCK_MONOTONIC);
 	unsigned stall = p->config.stall_ms;
 	if (p->why[0] || p->step == STEP_KEEP)
 		return;
 	if (p->step == STEP_COPY)
 		measure(p);
+	/* Not before that has taken the time of what it saw: a difference of moments must not be negative. */
+	uint64_t now = clock_ms(CLOCK_MONOTONIC);
 	write_log(p, now);
 	if (p->step == STEP_SQUASH && now - p->step_ms > SQUASH_SECONDS * 1000ull)
 		snprintf(p->why, sizeof p->why, "it was not unpacked after %d s", SQUASH_SECONDS);
@@ -709,6 +726,7 @@ void pull_destroy(struct pull *p)
 	process_destroy(steal_ptr(&p->packer));
 	if (p->keeping)
 		p->keeping->pull = NULL;
+	forget_credentials(p);
 	removal_later(p->config.loop, steal_ptr(&p->work));
 	/* Only if nothing is in it. */
 	if (p->cache && p->blobs && rmdir(p->blobs) == 0)
