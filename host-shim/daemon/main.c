@@ -309,7 +309,9 @@ static int run(struct daemon *d, struct err *e)
 		return r;
 	uv_signal_start(&d->term, on_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_signal, SIGINT);
-	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
+	/* Without a certificate it means what it always has: the terminal is gone, and so are we. */
+	if (d->options.tls_cert)
+		uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 	boxes_adopt(d->boxes, on_adopted, d);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	if (d->failure.errnum)

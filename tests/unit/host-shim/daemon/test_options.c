@@ -91,7 +91,7 @@ static void given(void **state)
 	assert_int_equal(PARSE(&o, &e, "--listen", "[::1]:0", "--listen=127.0.0.1:1", "--unix", "/u",
 			       "--state", "rel", "--kernel", "/k", "--api-key-file", "key", "--no-auth",
 			       "--accel", "kvm", "--machine", "microvm", "--dns", "9.9.9.9", "--dns",
-			       "fd00::53"),
+			       "fd00::53", "--tls-cert", "c", "--tls-key", "k"),
 			 0);
 	assert_int_equal(o.n_listen, 2);
 	assert_string_equal(o.listen[1], "127.0.0.1:1");
@@ -101,6 +101,8 @@ static void given(void **state)
 	assert_string_equal(o.kernel, "/k");
 	assert_string_equal(o.machine, "microvm");
 	assert_true(o.no_auth);
+	assert_string_equal(o.tls_cert, "c");
+	assert_string_equal(o.tls_key, "k");
 	assert_string_equal(o.resolv_conf, "nameserver 9.9.9.9\nnameserver fd00::53\n");
 	options_finish(&o);
 	assert_int_equal(PARSE(&o, &e, "--unix", "/u"), 0);
@@ -128,6 +130,8 @@ static void refused(void **state)
 		{"--dns", "::1", "loopback"},
 		{"--dns", "fe80::1", "link"},
 		{"--no-auth=yes", NULL, "--no-auth"},
+		{"--tls-cert", "c", "--tls-key"},
+		{"--tls-key", "k", "--tls-cert"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct options o;
