@@ -59,6 +59,7 @@ static bool in_use(const struct box *b)
 
 #define NEVER UINT64_MAX
 #define AGAIN_MS 60000 /* after a deletion that failed */
+#define DISK_MS 1000
 
 static void on_done(void *arg, struct box *b, const struct failure *f)
 {
@@ -93,6 +94,11 @@ static uint64_t attend(struct box *b)
 	uint64_t left = NEVER;
 	if (!b->listed || b->doomed || b->told.status != status)
 		return NEVER; /* on its way to another state, which comes back here */
+	/* Copies and snapshots are uses, too. They do not tell of their end: it is looked for. */
+	if (box_disk_is_busy(b)) {
+		box_touch(b);
+		return DISK_MS;
+	}
 	if (status == BOX_RUNNING && b->row.auto_stop > 0) {
 		left = until_stop(b);
 		if (!left)
