@@ -60,6 +60,7 @@ static bool in_use(const struct box *b)
 #define NEVER UINT64_MAX
 #define MAIN_OVER_MS 250 /* between looks whether the last use is over */
 #define AGAIN_MS 60000   /* after a deletion that failed */
+#define DISK_MS 1000
 
 static void on_done(void *arg, struct box *b, const struct failure *f)
 {
@@ -94,6 +95,11 @@ static uint64_t attend(struct box *b)
 	uint64_t left = NEVER;
 	if (!b->listed || b->doomed || b->told.status != status)
 		return NEVER; /* on its way to another state, which comes back here */
+	/* Copies and snapshots are uses, too. They do not tell of their end: it is looked for. */
+	if (box_disk_is_busy(b)) {
+		box_touch(b);
+		return DISK_MS;
+	}
 	if (status == BOX_RUNNING && box_main_wants_stop(b, !in_use(b))) {
 		left = 0;
 		box_stop(b, 0, on_done, NULL);

@@ -126,7 +126,8 @@ static void on_exited(void *arg, int status, const char *output)
 		on_ready_line(&v->ready_poll, 0, 0);
 	v->over = true;
 	uv_timer_stop(&v->kill_timer);
-	/* A tenon-vmm that was killed leaves a QEMU that is being killed: until it is gone the disks are its. */
+	/* A tenon-vmm that was killed leaves a QEMU that is being killed: until it is gone the disks are its.
+	 */
 	if (v->qemu)
 		uv_timer_start(&v->kill_timer, on_qemu_stays, GONE_MS, 0);
 	else

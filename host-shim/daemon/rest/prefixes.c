@@ -53,10 +53,11 @@ struct deletion {
 /* True: there is nothing in it. False: it has replied. */
 static bool is_empty(struct rest *rest, struct http_request *r, const char *prefix)
 {
-	if (!boxes_count(rest->config.boxes, prefix) &&
+	if (!boxes_count(rest->config.boxes, prefix) && !volumes_count(rest->config.volumes, prefix) &&
 	    !credentials_any(auth_credentials(rest->config.auth), prefix))
 		return true;
-	http_reply_error(r, HTTP_INVALID_STATE, "boxes, keys or clients still belong to this prefix");
+	http_reply_error(r, HTTP_INVALID_STATE,
+			 "boxes, volumes, keys or clients still belong to this prefix");
 	return false;
 }
 
