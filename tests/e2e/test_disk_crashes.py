@@ -286,7 +286,7 @@ def test_of_tenond_while_it_runs(make_daemon, dice, tmp_path):
         assert time.monotonic() < deadline, "what nobody needs is not merged"
         time.sleep(0.05)
     state.check_nothing_left()
-    check_disks(d)
+    check_disks(d, leaks=True)
     for name, value in kept.items():
         layer, = state.rows("SELECT layer FROM snapshots WHERE name = ?", name)[0]
         assert int(in_image(state, layer, "/root/n", tmp_path) or 0) == value
@@ -331,4 +331,4 @@ def test_of_the_machine(make_daemon, dice):
         last = n
     assert client.post(f"/boxes/{box}/stop").status_code == 200
     state.check_nothing_left()
-    check_disks(d)
+    check_disks(d, leaks=True)
