@@ -269,7 +269,7 @@ test:
 
 # Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/. Last, requests against a real tenond.
 fuzz:
-	$(call build_with,fuzz,fuzz-all everything)
+	$(call build_with,fuzz,fuzz-all everything gen-py)
 	@for bin in $(fuzzers); do \
 		name=$${bin##*/fuzz_}; found=build/fuzz/found/$$name; \
 		mkdir -p $$found tests/fuzz/corpus/$$name; \
@@ -285,7 +285,7 @@ fmt:
 	@find proto guest host-shim tests -name '*.[ch]' -exec clang-format -i {} +
 
 bench:
-	$(call build_with,bench,everything gen-py $(bench))
+	$(call build_with,bench,build/kernel/small/vmlinux everything gen-py $(bench))
 	@/usr/bin/python3 -B tests/bench/run.py $(if $(BENCH_QUICK),--quick)
 
 kernel:

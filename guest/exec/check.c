@@ -15,7 +15,8 @@ static bool are_bools(const bool *first, const bool *last)
 
 static bool ring_fits(const struct ring *r)
 {
-	return r->end < WIRE_OFFSET_END && r->base <= r->end && r->end - r->base <= RING_SIZE;
+	return r->end < WIRE_OFFSET_END && r->base <= r->end && r->wide <= EXEC_WIDE &&
+	       r->end - r->base <= ring_size(r);
 }
 
 static bool output_fits(const struct exec_output *o)
@@ -26,7 +27,8 @@ static bool output_fits(const struct exec_output *o)
 
 static bool input_fits(const struct exec_input *in)
 {
-	if (!are_bools(&in->eof, &in->closed_told) || !ring_fits(&in->ring) || in->told_end > in->ring.end)
+	if (!are_bools(&in->eof, &in->closed_told) || !ring_fits(&in->ring) || in->ring.wide ||
+	    in->told_end > in->ring.end)
 		return false;
 	if (in->closed)
 		return true;

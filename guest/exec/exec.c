@@ -1,6 +1,7 @@
 #include "guest/exec/exec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -233,17 +234,31 @@ static void hang_up(struct execs *x, int row)
 	tell(x, row, EXEC_NEWS_INPUT);
 }
 
+/* More of it on its way at once: here, and in its pipe, so that program and agent wake each other less often.
+ */
+static bool widen(struct execs *x, int row, int i)
+{
+	struct exec_row *r = row_of(x, row);
+	if (!r->attached || !exec_output_cramped(&r->out[i]) ||
+	    !exec_table_widen(&x->table, row, CHANNEL_STDOUT + i))
+		return false;
+	fcntl(r->out[i].fd, F_SETPIPE_SZ, RING_WIDE); /* a terminal has none to set */
+	return true;
+}
+
 static void pump_output(struct execs *x, int row, int i)
 {
 	struct exec_row *r = row_of(x, row);
 	struct exec_output *o = &r->out[i];
 	struct source *source = i == 0 ? &x->slots[row].out : &x->slots[row].err;
-	bool news = false;
-	while (!o->eof &&
-	       exec_output_read(o, exec_table_ring(&x->table, row, CHANNEL_STDOUT + i), how_to_read(r))) {
-		news = true;
+	bool news = false, more = !o->eof;
+	while (more) {
+		more = exec_output_read(o, exec_table_ring(&x->table, row, CHANNEL_STDOUT + i),
+					how_to_read(r));
+		news |= more;
 		if (r->drop_oldest)
 			break; /* it never fills: give others their turn, epoll will say so again */
+		more = !o->eof && (more || widen(x, row, i));
 	}
 	if (o->eof) {
 		stop_watching(x, source, &o->fd);

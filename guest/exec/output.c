@@ -10,8 +10,8 @@ bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how)
 {
 	if (o->fd < 0 || !o->readable)
 		return false;
-	if (how & OUTPUT_DROP_OLDEST && ring_free(&o->ring) < RING_SIZE / 4)
-		ring_release(&o->ring, o->ring.end - RING_SIZE / 4 * 3);
+	if (how & OUTPUT_DROP_OLDEST && ring_free(&o->ring) < ring_size(&o->ring) / 4)
+		ring_release(&o->ring, o->ring.end - ring_size(&o->ring) / 4 * 3);
 
 	size_t room = ring_free(&o->ring);
 	ssize_t n = ring_read(&o->ring, mem, o->fd);
@@ -27,6 +27,11 @@ bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how)
 		return false;
 	o->eof = true; /* also on an error: nothing more will come out of it */
 	return true;
+}
+
+bool exec_output_cramped(const struct exec_output *o)
+{
+	return o->readable && !o->eof && ring_free(&o->ring) == 0 && o->limit > o->ring.end;
 }
 
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit)

@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
-int ring_span(uint8_t *mem, uint64_t from, uint64_t to, struct iovec iov[2])
+int ring_span(const struct ring *r, uint8_t *mem, uint64_t from, uint64_t to, struct iovec iov[2])
 {
-	size_t len = (size_t)(to - from), at = (size_t)(from % RING_SIZE);
+	size_t size = ring_size(r), len = (size_t)(to - from), at = (size_t)(from % size);
 	if (len == 0)
 		return 0;
-	size_t first = len < RING_SIZE - at ? len : RING_SIZE - at;
+	size_t first = len < size - at ? len : size - at;
 	iov[0] = (struct iovec){mem + at, first};
 	if (first == len)
 		return 1;
@@ -19,7 +19,7 @@ int ring_span(uint8_t *mem, uint64_t from, uint64_t to, struct iovec iov[2])
 ssize_t ring_read(struct ring *r, uint8_t *mem, int fd)
 {
 	struct iovec iov[2];
-	int pieces = ring_span(mem, r->end, r->base + RING_SIZE, iov);
+	int pieces = ring_span(r, mem, r->end, r->base + ring_size(r), iov);
 	if (pieces == 0)
 		return -ENOBUFS;
 	ssize_t n = readv(fd, iov, pieces);
@@ -32,7 +32,7 @@ ssize_t ring_read(struct ring *r, uint8_t *mem, int fd)
 ssize_t ring_write(struct ring *r, uint8_t *mem, int fd)
 {
 	struct iovec iov[2];
-	ssize_t n = writev(fd, iov, ring_span(mem, r->base, r->end, iov));
+	ssize_t n = writev(fd, iov, ring_span(r, mem, r->base, r->end, iov));
 	if (n < 0)
 		return -errno;
 	r->base += (uint64_t)n;
@@ -42,10 +42,20 @@ ssize_t ring_write(struct ring *r, uint8_t *mem, int fd)
 void ring_put(struct ring *r, uint8_t *mem, const uint8_t *bytes, size_t n)
 {
 	struct iovec iov[2];
-	int pieces = ring_span(mem, r->end, r->end + n, iov);
+	int pieces = ring_span(r, mem, r->end, r->end + n, iov);
 	for (int i = 0; i < pieces; i++) {
 		memcpy(iov[i].iov_base, bytes, iov[i].iov_len);
 		bytes += iov[i].iov_len;
 	}
 	r->end += n;
+}
+
+void ring_move(struct ring *r, uint8_t *from, uint8_t *to, uint32_t wide)
+{
+	struct iovec iov[2];
+	int pieces = ring_span(r, from, r->base, r->end, iov);
+	r->wide = wide;
+	r->end = r->base;
+	for (int i = 0; i < pieces; i++)
+		ring_put(r, to, iov[i].iov_base, iov[i].iov_len);
 }

@@ -98,12 +98,58 @@ int exec_table_take(struct exec_table *t, const uint8_t id[EXEC_ID_SIZE])
 	return -1;
 }
 
+static struct ring *output_of(const struct exec_table *t, int row, int i)
+{
+	return exec_table_window(t, row, (enum frame_channel)(CHANNEL_STDOUT + i));
+}
+
+bool exec_table_wide_fits(const struct exec_table *t)
+{
+	bool taken[EXEC_WIDE + 1] = {false};
+	for (int row = exec_table_next(t, -1); row >= 0; row = exec_table_next(t, row))
+		for (int i = 0; i < 2; i++) {
+			uint32_t wide = output_of(t, row, i)->wide;
+			if (wide > EXEC_WIDE || (wide && taken[wide]))
+				return false;
+			taken[wide] = true;
+		}
+	return true;
+}
+
+bool exec_table_widen(struct exec_table *t, int row, enum frame_channel c)
+{
+	struct ring *r = exec_table_window(t, row, c), *owners[EXEC_WIDE + 1] = {NULL};
+	for (int other = exec_table_next(t, -1); other >= 0; other = exec_table_next(t, other))
+		for (int i = 0; i < 2; i++)
+			owners[output_of(t, other, i)->wide] = output_of(t, other, i);
+	uint32_t wide = 1;
+	while (wide <= EXEC_WIDE && owners[wide] && ring_used(owners[wide]) > 0)
+		wide++;
+	if (r->wide || wide > EXEC_WIDE)
+		return false;
+	if (owners[wide])
+		owners[wide]->wide = 0; /* empty: there is nothing to move */
+	ring_move(r, t->arena->rings[row][c], t->arena->wide[wide - 1], wide);
+	return true;
+}
+
+static void punch(struct exec_table *t, const void *from, size_t size)
+{
+	fallocate(t->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (const char *)from - (const char *)t->arena, (off_t)size);
+}
+
 void exec_table_release(struct exec_table *t, int row)
 {
+	for (int i = 0; i < 2; i++) {
+		struct ring *r = output_of(t, row, i);
+		if (r->wide)
+			punch(t, t->arena->wide[r->wide - 1], RING_WIDE);
+		r->wide = 0;
+	}
 	t->arena->used[row / 64] &= ~(1ULL << row % 64);
 	if (row >= EXEC_WARM_ROWS)
-		fallocate(t->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)offsetof(struct exec_arena, rings[row]), sizeof t->arena->rings[row]);
+		punch(t, t->arena->rings[row], sizeof t->arena->rings[row]);
 }
 
 void exec_table_bury(struct exec_table *t, const uint8_t id[EXEC_ID_SIZE])

@@ -15,11 +15,12 @@
 
 /* What the arena holds and how: raised with every change to that (tests/agent/test_upgrade.py sees one),
  * since an upgraded agent goes on with the rows as they lie. */
-#define EXEC_LAYOUT 1
+#define EXEC_LAYOUT 2
 
 #define EXEC_ROWS 1024
 #define EXEC_ID_SIZE 16
 #define EXEC_TOMBSTONES 4096
+#define EXEC_WIDE 4      /* wide rings, for the outputs that need one most */
 #define EXEC_WARM_ROWS 8 /* the lowest, used first: keep their pages from one execution to the next */
 
 struct exec_exit {
@@ -57,6 +58,7 @@ struct exec_arena {
 	uint64_t buried; /* ids ever put among the tombstones */
 	uint8_t tombstones[EXEC_TOMBSTONES][EXEC_ID_SIZE];
 	uint8_t rings[EXEC_ROWS][3][RING_SIZE] __attribute__((aligned(4096)));
+	uint8_t wide[EXEC_WIDE][RING_WIDE] __attribute__((aligned(4096)));
 };
 
 enum exec_found { EXEC_LIVE, EXEC_GONE, EXEC_UNKNOWN };
@@ -71,11 +73,25 @@ static inline struct exec_row *exec_table_row(const struct exec_table *t, int ro
 	return &t->arena->rows[row];
 }
 
-/* The RING_SIZE bytes of a channel. */
+/* The ring of a channel, and its memory. */
+static inline struct ring *exec_table_window(const struct exec_table *t, int row, enum frame_channel c)
+{
+	struct exec_row *r = exec_table_row(t, row);
+	return c == CHANNEL_STDIN ? &r->in.ring : &r->out[c - CHANNEL_STDOUT].ring;
+}
+
 static inline uint8_t *exec_table_ring(const struct exec_table *t, int row, enum frame_channel c)
 {
-	return t->arena->rings[row][c];
+	uint32_t wide = exec_table_window(t, row, c)->wide;
+	return wide ? t->arena->wide[wide - 1] : t->arena->rings[row][c];
 }
+
+/* Gives an output a wide ring: one that is free, or that of another which holds nothing at the moment. False
+ * if there is none, or it has one. How much it holds for the host is what it can send in one round trip. */
+bool exec_table_widen(struct exec_table *t, int row, enum frame_channel c);
+
+/* Whether each wide ring is that of one output at most. */
+bool exec_table_wide_fits(const struct exec_table *t);
 
 int exec_table_init(struct exec_table *t, struct err *e);
 

@@ -9,11 +9,22 @@
 
 #define WARM_MEMORY 65536 /* kept of a closed connection's buffers */
 
+#define ALWAYS (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
+/* Room in the socket is news only when there was none: else each read of the host's would wake us. */
+static void set_writable(struct conn *c, bool writable)
+{
+	if (c->writable == writable)
+		return;
+	c->writable = writable;
+	loop_add(c->loop, &c->source, c->fd, writable ? ALWAYS : ALWAYS | EPOLLOUT);
+}
+
 static void on_ready(struct source *s, uint32_t events)
 {
 	struct conn *c = container_of(s, struct conn, source);
 	if (events & EPOLLOUT)
-		c->writable = true;
+		set_writable(c, true);
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		c->readable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
@@ -23,7 +34,7 @@ static void on_ready(struct source *s, uint32_t events)
 int conn_open(struct conn *c, int fd, void (*deadline)(struct timer *), uint64_t at)
 {
 	c->source = (struct source){-1, on_ready};
-	int r = loop_add(c->loop, &c->source, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	int r = loop_add(c->loop, &c->source, fd, ALWAYS);
 	if (r < 0)
 		return r;
 	c->state = CONN_GREETING;
@@ -97,7 +108,7 @@ int conn_send(struct conn *c, const struct iovec *pieces, int n)
 	if (sent < 0)
 		sent = 0;
 	if ((size_t)sent < all)
-		c->writable = false;
+		set_writable(c, false);
 
 	size_t from_queue = (size_t)sent < queued ? (size_t)sent : queued;
 	sendq_consume(&c->out, from_queue);

@@ -4,7 +4,7 @@
 
 #include "guest/link/pack.h"
 
-#define BATCH_BYTES 65536
+#define BATCH_BYTES (120 * 1024) /* with the frame that passes it still below ROOM_TO_GATHER */
 
 static struct exec_row *row_of(const struct streams *s, int row)
 {
@@ -222,7 +222,8 @@ static void add_frame(struct streams_batch *b, struct streams *s, int row, enum 
 	}
 	b->pieces[b->n++] = (struct iovec){head, head_len};
 	if (body_len > 0)
-		b->n += ring_span(exec_table_ring(&s->execs->table, row, c), chunk.from, chunk.to,
+		b->n += ring_span(exec_table_window(&s->execs->table, row, c),
+				  exec_table_ring(&s->execs->table, row, c), chunk.from, chunk.to,
 				  &b->pieces[b->n]);
 	b->bytes += head_len + body_len;
 }

@@ -161,6 +161,8 @@ int handover_check(const Tenon__Handover *h, const struct exec_table *t, struct 
 		if (x->pid > 0 && exec_table_find_pid(t, x->pid) != i)
 			return err_set(e, "arena", EINVAL, "pid %d is in two rows", x->pid);
 	}
+	if (!exec_table_wide_fits(t))
+		return err_set(e, "arena", EINVAL, "a wide ring is that of two outputs");
 	struct claims c = {.e = e};
 	return handover_each_fd(h, t, claim, &c);
 }

@@ -1,6 +1,7 @@
 /* tenond: wiring only. Boxes outlive it: at the end it lets go of them, at the start it takes them up again.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -370,6 +371,11 @@ int main(int argc, char **argv)
 	if (r == 0) {
 		umask(077);
 		signal(SIGPIPE, SIG_IGN);
+		/* Output passes through buffers of up to a megabyte: their memory is not given back between
+		 * them. */
+		mallopt(M_MMAP_THRESHOLD, 4 << 20);
+		mallopt(M_TRIM_THRESHOLD, 4 << 20);
+		mallopt(M_TOP_PAD, 1 << 20);
 		raise_fd_limit();
 		uv_loop_init(&d.loop);
 		uv_signal_init(&d.loop, &d.term);

@@ -11,6 +11,7 @@
 
 #include "confine.h"
 #include "flatten.h"
+#include "host-shim/daemon/images/slurp.h"
 #include "proto/cleanup.h"
 
 #define MEMORY_FOR_NAMES (UINT64_C(768) << 20)
@@ -20,21 +21,6 @@ struct image {
 	struct oci_config config;
 	int config_fd, blobs[MANIFEST_LAYERS_MAX];
 };
-
-static int slurp(int fd, size_t max, char **out, size_t *len, struct err *e)
-{
-	_cleanup_free_ char *text = malloc(max + 1);
-	ssize_t n = 0;
-	*len = 0;
-	while (text && *len <= max && (n = read(fd, text + *len, max + 1 - *len)) > 0)
-		*len += (size_t)n;
-	if (!text || n < 0)
-		return err_sys(e, "flatten", text ? errno : ENOMEM, "reading");
-	if (*len > max)
-		return err_set(e, "flatten", EBADMSG, "a manifest or config of more than %zu bytes", max);
-	*out = steal_ptr(&text);
-	return 0;
-}
 
 static int open_blob(int dir, const struct manifest_blob *blob, struct err *e)
 {

@@ -546,7 +546,7 @@ def test_not_while_it_shuts_down(own_agent):
 
 # ---- what two programs have to agree on ----
 
-LAYOUTS = {1: "9921c1ae1cc43379"}  # EXEC_LAYOUT: of what
+LAYOUTS = {1: "9921c1ae1cc43379", 2: "a0bd161df3c9f09a"}  # EXEC_LAYOUT: of what
 
 
 def test_another_arena_has_another_number():
@@ -557,8 +557,8 @@ def test_another_arena_has_another_number():
     kept = [re.search(rf"{kind} {{.*?\n}};", code, re.S)[0]
             for kind in ("struct ring", "enum exec_state", "struct exec_input", "struct exec_output",
                          "struct exec_exit", "struct exec_row", "struct exec_arena")]
-    kept += re.findall(r"#define (?:RING_SIZE|EXEC_ROWS|EXEC_ID_SIZE|EXEC_TOMBSTONES) .*", code)
-    assert len(kept) == 11
+    kept += re.findall(r"#define (?:RING_SIZE|RING_WIDE|EXEC_WIDE|EXEC_ROWS|EXEC_ID_SIZE|EXEC_TOMBSTONES) .*", code)
+    assert len(kept) == 13
     number = int(re.search(r"#define EXEC_LAYOUT (\d+)", code)[1])
     assert LAYOUTS[number] == hashlib.sha256("".join("".join(kept).split()).encode()).hexdigest()[:16]
 

@@ -194,4 +194,7 @@ def test_a_box_made_on_one_machine_starts_on_the_other(make_daemon):
         d.start()
         out = d.client().run(box, "sh", "-c", look)[0].split()
         assert out[-1] == b"made" and (len(out) > 1) == pci
+        # Its network is there too: the router answers.
+        out = d.client().run(box, "sh", "-c", "nc -w 1 10.0.2.2 9; ip neigh show 10.0.2.2")[0]
+        assert b"dev eth0 lladdr" in out, out
         assert d.client().post(f"/boxes/{box}/stop").status_code == 200

@@ -247,8 +247,8 @@ def test_the_hosts_loopback_is_not_there(networked, connected):
             ip route get 127.0.0.1
             for port in {ports}; do
                 for a in 127.0.0.1 127.0.0.53 10.0.2.2 10.0.2.3 169.254.169.254 ::1 fec0::2 fec0::3; do
-                    timeout 1 nc $a $port </dev/null >/dev/null 2>&1 && echo "$a $port is there"
-                done &
+                    timeout 3 nc $a $port </dev/null >/dev/null 2>&1 && echo "$a $port is there" &
+                done
             done
             wait
             ip route del 127.0.0.0/8

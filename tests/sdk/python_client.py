@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from urllib.parse import urlsplit
 
 import boxlite
 
@@ -73,6 +74,23 @@ async def volumes(runtime):
     return seen
 
 
+async def tunnel(box):
+    """A service in the box, by CONNECT; then no more."""
+    await box.exec("sh", ["-c", "while :; do nc -l -p 7000 -e cat; done"], [])
+    await run(box, "sh", ["-c", "until grep -qi ':1b58 .* 0A ' /proc/net/tcp*; do sleep 0.05; done"])
+    there = await box.network.tunnel(7000)
+    at = urlsplit(there.uri() if callable(there.uri) else there.uri)
+    connection = await there.connect()
+    await connection.write(b"through the tunnel")
+    await connection.shutdown_write()
+    echo = b""
+    while piece := await connection.read(4096):
+        echo += piece
+    await connection.close()
+    await box.network.revoke_tunnel(7000)
+    return {"echo": echo.decode(), "revoked": await failure(asyncio.open_connection(at.hostname, at.port))}
+
+
 async def main(archives, url, key, prefix):
     got = {}
     runtime = connect(url, key, prefix)
@@ -99,6 +117,8 @@ async def main(archives, url, key, prefix):
     got["boxMetrics"] = (await box.metrics()).commands_executed_total
     got["metrics"] = (await runtime.metrics()).boxes_created_total
 
+    if hasattr(box, "network"):
+        got["tunnel"] = await tunnel(box)
     if hasattr(boxlite, "VolumeHandle"):
         got["volumes"] = await volumes(runtime)
     alone = await runtime.create(options(network=boxlite.NetworkSpec(mode="disabled")), name + "-alone")

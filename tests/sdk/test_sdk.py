@@ -76,4 +76,6 @@ def test_python(sdks, account, version, tmp_path):
     assert got["aloneInfo"] == ("disabled" if version == "0.10.8" else None)
     assert got["boxMetrics"] >= 5 and got["metrics"] >= 1
     if version == "0.10.8":
+        assert got["tunnel"]["echo"] == "through the tunnel" and got["tunnel"]["revoked"]
+    if version == "0.10.8":
         check_volumes(got["volumes"])

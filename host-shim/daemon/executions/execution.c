@@ -529,7 +529,8 @@ static void forget_agent(struct execution *x)
 	session_remove(x);
 	x->row.drained = true;
 	x->row.log_bytes = log_bytes(x->log);
-	rows_put(x->registry->config.store, &x->row, NULL, 0, NULL, NULL);
+	/* Lost with tenond, it would be found out anew by an Attach. */
+	rows_put_later(x->registry->config.store, &x->row);
 }
 
 void execution_end_boot(struct execution *x, const char *reason)

@@ -38,10 +38,15 @@ void logfile_close(struct logfile *f)
 	close_fd(&f->fd);
 }
 
+/* Nearly always all but the last are there. */
 static int make_dirs(const char *dir)
 {
 	char path[PATH_MAX];
 	size_t n = strlen(dir);
+	if (mkdir(dir, 0700) == 0 || errno == EEXIST)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
 	if (n >= sizeof path)
 		return -ENAMETOOLONG;
 	memcpy(path, dir, n + 1);

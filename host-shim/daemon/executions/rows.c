@@ -51,8 +51,8 @@ static int put_work(sqlite3 *db, void *arg, struct err *e)
 		" reaped_ms=?16, spec=CASE WHEN ?4='reaped' THEN NULL ELSE COALESCE(?17, spec) END";
 	const struct row_work *w = arg;
 	const struct row *row = &w->row;
-	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, sql, &s, e);
+	_cleanup_kept_ sqlite3_stmt *s = NULL;
+	int r = sql_keep(db, sql, &s, e);
 	if (r < 0)
 		return r;
 	char hex[33];
@@ -84,6 +84,15 @@ static void work_done(void *arg, int status, const struct err *e)
 	if (w->done)
 		w->done(w->arg, status, e);
 	free(w);
+}
+
+void rows_put_later(struct store *s, const struct row *row)
+{
+	struct row_work *w = malloc(sizeof *w);
+	if (!w)
+		return;
+	*w = (struct row_work){.row = *row};
+	store_submit_later(s, put_work, work_done, w);
 }
 
 int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done,

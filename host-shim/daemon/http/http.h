@@ -247,6 +247,8 @@ void http_reply_ws(struct http_request *r, const struct ws_handler *handler, voi
 /* Queues a message; copies. A writer stops at WS_QUEUE_HIGH queued bytes and goes on when drained is called.
  */
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
+/* Sends what the socket takes of it at once, and not when the loop finds it writable. Calls no handler. */
+void ws_flush(struct ws *w);
 void ws_send_json(struct ws *w, json_t *object); /* takes object */
 void ws_ping(struct ws *w);                      /* soon, behind what is queued */
 size_t ws_queued(const struct ws *w);

@@ -86,7 +86,7 @@ static void watch(struct ws *w)
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
 	if (wslay_event_want_write(w->wslay) || (!w->paused && w->early_at < w->early_len) || w->ping_due ||
-	    (w->closing && !w->close_queued))
+	    (w->closing && !w->close_queued) || (w->was_high && !w->closing))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
 	if (!events)
@@ -224,6 +224,14 @@ void ws_send_json(struct ws *w, json_t *object)
 void ws_ping(struct ws *w)
 {
 	w->ping_due = true;
+	watch(w);
+}
+
+void ws_flush(struct ws *w)
+{
+	/* What goes wrong is found by step, which may end the socket. */
+	if (!w->finished && wslay_event_want_write(w->wslay))
+		wslay_event_send(w->wslay);
 	watch(w);
 }
 

@@ -10,6 +10,7 @@
 
 #include "internal.h"
 #include "proto/cleanup.h"
+#include "removal.h"
 
 #define AGE_MAX_SECONDS (24 * 3600)
 #define BYTES_MAX (UINT64_C(8) << 30)
@@ -69,7 +70,7 @@ void cache_trim(struct images *is)
 		/* More than that there are not, unless somebody has put them there. */
 		if (n == TRIES_MAX || is_in_use(is, path)) {
 			if (n == TRIES_MAX)
-				pull_remove_later(is->config.loop, path);
+				removal_later(is->config.loop, path);
 			else
 				free(path);
 			continue;
@@ -81,7 +82,7 @@ void cache_trim(struct images *is)
 	for (size_t i = 0; i < n; i++) {
 		sum += tries[i].bytes;
 		if (sum > BYTES_MAX || tries[i].last < time(NULL) - AGE_MAX_SECONDS)
-			pull_remove_later(is->config.loop, tries[i].path);
+			removal_later(is->config.loop, tries[i].path);
 		else
 			free(tries[i].path);
 	}

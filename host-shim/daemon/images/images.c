@@ -15,6 +15,7 @@
 #include "internal.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "removal.h"
 #include "rows.h"
 
 #define STALL_DEFAULT_MS 60000
@@ -49,7 +50,7 @@ struct name *images_name(struct images *is, const char *prefix, const char *text
 	return NULL;
 }
 
-static struct name *any_name(struct images *is, const char *prefix, const char *digest,
+struct name *images_any_name(struct images *is, const char *prefix, const char *digest,
 			     const struct name *but)
 {
 	struct name *n;
@@ -60,14 +61,14 @@ static struct name *any_name(struct images *is, const char *prefix, const char *
 	return NULL;
 }
 
-static void image_free(struct image *i)
+void image_free(struct image *i)
 {
 	LIST_REMOVE(i, entry);
 	config_finish(&i->config);
 	free(i);
 }
 
-static void name_free(struct name *n)
+void name_free(struct name *n)
 {
 	LIST_REMOVE(n, entry);
 	free(n->prefix);
@@ -171,7 +172,7 @@ int images_find(struct images *is, const char *prefix, const char *text, struct 
 		return 0;
 	}
 	if (digest_is_valid(text)) {
-		n = any_name(is, prefix, text, NULL);
+		n = images_any_name(is, prefix, text, NULL);
 	} else {
 		int r = reference_parse(&reference, text, e);
 		if (r < 0)
@@ -180,7 +181,7 @@ int images_find(struct images *is, const char *prefix, const char *text, struct 
 		n = images_name(is, prefix, whole);
 		/* By the digest it is named by, too, under whichever tag it came. */
 		if (!n && reference.digest[0]) {
-			const struct name *same = any_name(is, prefix, reference.digest, NULL);
+			const struct name *same = images_any_name(is, prefix, reference.digest, NULL);
 			if (same && strcmp(same->reference.repository, reference.repository) == 0)
 				n = same;
 		}
@@ -263,7 +264,7 @@ static bool take_addition(struct images *is, struct addition *a)
 	return image && whole;
 }
 
-static void remove_file(struct images *is, const char *digest)
+void images_remove_file(struct images *is, const char *digest)
 {
 	_cleanup_free_ char *path = NULL;
 	if (asprintf(&path, "%s/%s" SUFFIX, is->dir, digest_hex(digest)) > 0)
@@ -280,7 +281,7 @@ static void on_added(void *arg, int status, const struct err *e)
 	if (status < 0) {
 		images_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
 		if (!images_by_digest(is, a->image.digest))
-			remove_file(is, a->image.digest);
+			images_remove_file(is, a->image.digest);
 	} else if (!take_addition(is, a)) {
 		images_failure(&f, FAIL_EXHAUSTED, "no memory");
 	}
@@ -295,7 +296,7 @@ static void keep_left(struct images *is, struct addition *a, size_t i)
 {
 	struct name *n = images_name(is, a->prefixes[i], a->text);
 	if (!n || strcmp(n->image->digest, a->image.digest) == 0 ||
-	    any_name(is, a->prefixes[i], n->image->digest, n))
+	    images_any_name(is, a->prefixes[i], n->image->digest, n))
 		return;
 	struct reference by_digest = n->reference;
 	strcpy(by_digest.digest, n->image->digest);
@@ -339,175 +340,6 @@ void images_add(struct images *is, const char *digest, const char *config, const
 		here->holds++;
 	is->refs++;
 	store_submit(is->config.store, write_addition, on_added, a);
-}
-
-/* ---- out ------------------------------------------------------------------------------------------- */
-
-struct departure {
-	struct images *images;
-	struct name **names;
-	struct image **gone;
-	size_t n_names, n_gone;
-	images_gone_fn done;
-	void *arg;
-};
-
-static int write_departure(sqlite3 *db, void *arg, struct err *e)
-{
-	const struct departure *d = arg;
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < d->n_names; i++)
-		r = name_row_delete(db, d->names[i]->prefix, d->names[i]->text, e);
-	for (size_t i = 0; r == 0 && i < d->n_gone; i++)
-		r = image_row_delete(db, d->gone[i]->digest, e);
-	return r;
-}
-
-static void departure_free(struct departure *d)
-{
-	free(d->names);
-	free(d->gone);
-	free(d);
-}
-
-static void on_departed(void *arg, int status, const struct err *e)
-{
-	struct departure *d = arg;
-	struct images *is = d->images;
-	struct failure f;
-	uint64_t bytes = 0;
-	for (size_t i = 0; i < d->n_names; i++) {
-		if (status == 0)
-			name_free(d->names[i]);
-		else
-			d->names[i]->going = false;
-	}
-	for (size_t i = 0; i < d->n_gone; i++) {
-		struct image *image = d->gone[i];
-		image->going = false;
-		if (status < 0)
-			continue;
-		bytes += image->size;
-		image->going = true;
-		/* It may have come again meanwhile. */
-		if (!images_by_digest(is, image->digest) && !images_expect(is, image->digest))
-			remove_file(is, image->digest);
-		image_free(image);
-	}
-	if (status < 0)
-		images_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
-	if (!is->closing)
-		d->done(d->arg, (unsigned)d->n_names, bytes, status < 0 ? &f : NULL);
-	departure_free(d);
-	images_unref(is);
-}
-
-/* Collects what shall go: the names that fn says. */
-static struct departure *depart(struct images *is, bool (*fn)(void *arg, const struct name *n), void *arg,
-				images_gone_fn done, void *done_arg)
-{
-	struct departure *d = calloc(1, sizeof *d);
-	struct image *image;
-	struct name *n;
-	size_t count = 0, images = 0;
-	LIST_FOREACH (n, &is->names, entry)
-		count++;
-	LIST_FOREACH (image, &is->images, entry)
-		images++;
-	if (d)
-		*d = (struct departure){.images = is,
-					.names = calloc(count + 1, sizeof(struct name *)),
-					.gone = calloc(images + 1, sizeof(struct image *)),
-					.done = done,
-					.arg = done_arg};
-	if (!d || !d->names || !d->gone) {
-		struct failure f;
-		if (d)
-			departure_free(d);
-		images_failure(&f, FAIL_EXHAUSTED, "no memory");
-		done(done_arg, 0, 0, &f);
-		return NULL;
-	}
-	LIST_FOREACH (n, &is->names, entry)
-		if (!n->going && fn(arg, n))
-			d->names[d->n_names++] = n;
-	return d;
-}
-
-static void submit(struct departure *d)
-{
-	struct images *is = d->images;
-	for (size_t i = 0; i < d->n_names; i++)
-		d->names[i]->going = true;
-	for (size_t i = 0; i < d->n_names; i++) {
-		struct image *image = d->names[i]->image;
-		if (image->going || image->holds || any_name(is, NULL, image->digest, NULL))
-			continue;
-		image->going = true;
-		d->gone[d->n_gone++] = image;
-	}
-	is->refs++;
-	store_submit(is->config.store, write_departure, on_departed, d);
-}
-
-struct choice {
-	struct images *images;
-	const char *prefix;
-	const char *text, *digest; /* delete: one of them */
-	bool all;                  /* prune */
-};
-
-static bool is_meant(void *arg, const struct name *n)
-{
-	const struct choice *c = arg;
-	return strcmp(n->prefix, c->prefix) == 0 &&
-	       (c->digest ? strcmp(n->image->digest, c->digest) == 0 : strcmp(n->text, c->text) == 0);
-}
-
-void images_delete(struct images *is, const char *prefix, const char *text, images_gone_fn done, void *arg)
-{
-	struct image_info i;
-	struct err e = {0};
-	struct failure f;
-	char reference[REFERENCE_TEXT_SIZE];
-	int r = images_find(is, prefix, text, &i, &e);
-	struct choice c = {.images = is, .prefix = prefix, .text = reference};
-	if (r < 0) {
-		images_failure(&f, r == -ENOENT ? FAIL_NOT_FOUND : FAIL_INVALID, "%s", e.msg);
-	} else if (i.builtin) {
-		images_failure(&f, FAIL_CONFLICT, BOX_IMAGE " is built in and stays");
-	} else {
-		snprintf(reference, sizeof reference, "%s", i.reference);
-		if (digest_is_valid(text))
-			c.digest = i.digest;
-		const struct name *n = images_name(is, prefix, reference);
-		bool last = c.digest || !any_name(is, prefix, i.digest, n);
-		if (!last || !i.boxes) {
-			struct departure *d = depart(is, is_meant, &c, done, arg);
-			if (d)
-				submit(d);
-			return;
-		}
-		images_failure(&f, FAIL_CONFLICT, "%.200s: %u box%s made of it", reference, i.boxes,
-			       i.boxes == 1 ? " is" : "es are");
-	}
-	done(arg, 0, 0, &f);
-}
-
-static bool is_unused(void *arg, const struct name *n)
-{
-	const struct choice *c = arg;
-	const struct images *is = c->images;
-	return strcmp(n->prefix, c->prefix) == 0 && (c->all || n->reference.digest[0]) &&
-	       is->config.in_use(is->config.arg, n->prefix, n->image->digest) == 0;
-}
-
-void images_prune(struct images *is, const char *prefix, bool all, images_gone_fn done, void *arg)
-{
-	struct choice c = {.images = is, .prefix = prefix, .all = all};
-	struct departure *d = depart(is, is_unused, &c, done, arg);
-	if (d)
-		submit(d);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------ */
@@ -597,7 +429,7 @@ static void sweep(struct images *is)
 			unlinkat(dirfd(d), entry->d_name, 0);
 	}
 	if (asprintf(&work, "%s/work", is->dir) > 0) {
-		pull_remove_now(work);
+		removal_now(work);
 		mkdir(work, 0700);
 	}
 	cache_trim(is);

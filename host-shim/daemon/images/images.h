@@ -6,6 +6,7 @@
  *   reference.c   what people call an image            rows.c    the database
  *   manifest.c    what a registry says it is made of   pull.c    how it gets here
  *   config.c      what is to be run in it              wants.c   who waits for that
+ *   skopeo.c      the program that fetches             departure.c  how it goes
  *   images.c      which are here, and who may have them
  *
  * The row is committed after the file has its name, and goes before it: what a crash leaves is a file without

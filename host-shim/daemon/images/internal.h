@@ -52,6 +52,12 @@ struct images {
 };
 
 struct image *images_by_digest(struct images *is, const char *digest);
+/* One of this prefix (NULL: of any) that leads to the image of this digest, but not that one. */
+struct name *images_any_name(struct images *is, const char *prefix, const char *digest,
+			     const struct name *but);
+void image_free(struct image *i);
+void name_free(struct name *n);
+void images_remove_file(struct images *is, const char *digest);
 void images_unref(struct images *is);
 void images_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +12,13 @@
 #include <unistd.h>
 
 #include "authfile.h"
-#include "host-shim/daemon/boxes/console.h"
 #include "host-shim/daemon/boxes/process.h"
 #include "host-shim/daemon/boxes/ulid.h"
 #include "proto/cleanup.h"
 #include "proto/clock.h"
+#include "removal.h"
+#include "skopeo.h"
+#include "slurp.h"
 
 #define TICK_MS 200
 #define LOG_MS 10000
@@ -58,70 +59,16 @@ static void next(struct pull *p);
 
 /* ---- files ----------------------------------------------------------------------------------------- */
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-	(void)st;
-	(void)type;
-	(void)where;
-	return remove(path);
-}
-
-void pull_remove_now(const char *path)
-{
-	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
-
-struct removal {
-	uv_work_t work;
-	char *path;
-};
-
-static void remove_there(uv_work_t *w)
-{
-	pull_remove_now(((struct removal *)w->data)->path);
-}
-
-static void on_removed(uv_work_t *w, int status)
-{
-	struct removal *r = w->data;
-	(void)status;
-	free(r->path);
-	free(r);
-}
-
-void pull_remove_later(uv_loop_t *loop, char *path)
-{
-	struct removal *r = path ? malloc(sizeof *r) : NULL;
-	if (!r) {
-		free(path);
-		return;
-	}
-	*r = (struct removal){.work.data = r, .path = path};
-	if (uv_queue_work(loop, &r->work, remove_there, on_removed) < 0)
-		on_removed(&r->work, 0);
-}
-
 static char *join(const char *dir, const char *name)
 {
 	char *path;
 	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-static int slurp(const char *path, size_t max, char **out, size_t *len, struct err *e)
+static int read_file(const char *path, size_t max, char **out, size_t *len, struct err *e)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	_cleanup_free_ char *text = malloc(max + 2);
-	ssize_t n = 0;
-	*len = 0;
-	while (fd >= 0 && text && *len <= max && (n = read(fd, text + *len, max + 1 - *len)) > 0)
-		*len += (size_t)n;
-	if (fd < 0 || !text || n < 0)
-		return err_sys(e, "pull", text ? errno : ENOMEM, "%.100s", path);
-	if (*len > max)
-		return err_set(e, "pull", EBADMSG, "more than %zu bytes of it", max);
-	text[*len] = '\0';
-	*out = steal_ptr(&text);
-	return 0;
+	return fd < 0 ? err_sys(e, "pull", errno, "%.100s", path) : slurp(fd, max, out, len, e);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------- */
@@ -149,7 +96,7 @@ static void fail(struct pull *p, enum failure_kind kind, const char *fmt, ...)
 	/* What is kept for the next try is what came before a registry failed. If that is what filled the
 	 * file system, or the image is not what it says, there is nothing to go on from. */
 	if ((f.kind == FAIL_NO_SPACE || p->step != STEP_COPY) && p->cache)
-		pull_remove_later(p->config.loop, steal_ptr(&p->cache));
+		removal_later(p->config.loop, steal_ptr(&p->cache));
 	reference_print(&p->reference, name);
 	snprintf(f.message, sizeof f.message, "image %.200s: %s%s", name,
 		 f.kind == FAIL_NO_SPACE ? "no space left on this host: " : "", text);
@@ -171,45 +118,17 @@ static void succeed(struct pull *p)
 {
 	uv_timer_stop(&p->tick);
 	if (p->cache)
-		pull_remove_later(p->config.loop, steal_ptr(&p->cache));
+		removal_later(p->config.loop, steal_ptr(&p->cache));
 	p->config.done(p->config.arg, p->digest, p->config_text, NULL);
 }
 
 /* ---- programs -------------------------------------------------------------------------------------- */
 
-/* skopeo's last line is `time="…" level=fatal msg="…"`, its quotes escaped; the message is what counts. */
-static void last_words(char *out, size_t cap, const char *output)
-{
-	char text[2048];
-	size_t len = strlen(output), n = 0;
-	if (len > 4096)
-		output += len - 4096;
-	console_clean(text, sizeof text, output, strlen(output));
-	len = strlen(text);
-	while (len && text[len - 1] == '\n')
-		text[--len] = '\0';
-	const char *line = strrchr(text, '\n');
-	line = line ? line + 1 : text;
-	const char *at = strstr(line, "msg=\"");
-	at = at ? at + strlen("msg=\"") : line;
-	/* The name is said already; what it calls an error in parsing it is any that a registry answers. */
-	const char *rest = strncmp(at, "Error parsing image name", 24) == 0 ? strstr(at, "\\\": ") : NULL;
-	at = rest ? rest + strlen("\\\": ") : at;
-	for (; *at && n + 1 < cap; at++) {
-		if (*at == '\\' && at[1])
-			at++;
-		else if (*at == '"' && !at[1])
-			break;
-		out[n++] = *at;
-	}
-	out[n] = '\0';
-}
-
 static void on_exited(void *arg, int status, const char *output)
 {
 	struct pull *p = arg;
 	p->process_status = status;
-	last_words(p->said, sizeof p->said, output);
+	skopeo_last_words(p->said, sizeof p->said, output);
 	process_destroy(steal_ptr(&p->process));
 	/* Without its tar the other would wait, or take what there is for the whole. */
 	if (p->packer && status != 0)
@@ -222,7 +141,7 @@ static void on_packer_exited(void *arg, int status, const char *output)
 {
 	struct pull *p = arg;
 	p->packer_status = status;
-	last_words(p->packer_said, sizeof p->packer_said, output);
+	skopeo_last_words(p->packer_said, sizeof p->packer_said, output);
 	process_destroy(steal_ptr(&p->packer));
 	if (!p->process)
 		next(p);
@@ -237,128 +156,65 @@ static void begin_step(struct pull *p, enum step step)
 	uv_timer_again(&p->tick);
 }
 
-#define ARGUMENTS_MAX 24
-struct arguments {
-	const char *list[ARGUMENTS_MAX + 1];
-	unsigned count;
-};
-
-static void add(struct arguments *a, const char *argument)
-{
-	if (a->count < ARGUMENTS_MAX)
-		a->list[a->count++] = argument;
-}
-
-/* Never a secret among them: whoever may look at processes sees these. */
-static void add_skopeo(struct arguments *a, const struct pull *p, const char *command, const char *tmp)
-{
-	add(a, "skopeo");
-	add(a, "--tmpdir");
-	add(a, tmp);
-	add(a, "--override-os");
-	add(a, "linux");
-	add(a, "--override-arch");
-	add(a, "amd64");
-	add(a, command);
-	(void)p;
-}
-
-/* output: a file of the work directory that takes stdout; NULL: none. */
-static void spawn(struct pull *p, const struct arguments *a, const char *output)
+/* built: what making the command line said; takes the call. output: a file of the work directory that takes
+ * stdout; NULL: none. */
+static void spawn(struct pull *p, struct skopeo *call, int built, const char *output)
 {
 	struct err e = {0};
 	_cleanup_free_ char *path = output ? join(p->work, output) : NULL;
 	_cleanup_close_ int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
-	if (output && fd < 0) {
-		err_sys(&e, "pull", path ? errno : ENOMEM, "%s", output);
-		fail_err(p, &e);
-		return;
-	}
 	struct process_config c = {.loop = p->config.loop,
-				   .argv = a->list,
+				   .argv = call->argv,
 				   .capture = true,
 				   .inherit = -1,
 				   .output = fd > 0 ? fd : 0,
 				   .arg = p,
 				   .exited = on_exited};
-	if (process_spawn(&p->process, &c, &e) < 0)
+	int r = built;
+	if (r < 0 || (output && !path))
+		r = err_sys(&e, "pull", ENOMEM, "skopeo");
+	else if (output && fd < 0)
+		r = err_sys(&e, "pull", errno, "%s", output);
+	if (r == 0)
+		r = process_spawn(&p->process, &c, &e);
+	skopeo_finish(call);
+	if (r < 0)
 		fail_err(p, &e);
 }
 
 static void inspect(struct pull *p, enum step step, const char *digest)
 {
-	char source[REFERENCE_TEXT_SIZE + sizeof "docker://"], name[REFERENCE_TEXT_SIZE];
 	struct reference r = p->reference;
-	struct arguments a = {0};
+	struct skopeo call;
 	if (digest)
 		strcpy(r.digest, digest);
-	reference_print(&r, name);
-	snprintf(source, sizeof source, "docker://%s", name);
-	_cleanup_free_ char *auth = join(p->work, "auth.json");
-	add_skopeo(&a, p, "inspect", p->work);
-	add(&a, "--raw");
-	if (step == STEP_CONFIG)
-		add(&a, "--config");
-	add(&a, "--authfile");
-	add(&a, auth);
-	if (reference_is_loopback(&r))
-		add(&a, "--tls-verify=false");
-	add(&a, source);
 	begin_step(p, step);
-	spawn(p, &a, step == STEP_CONFIG ? "config" : "manifest");
+	spawn(p, &call, skopeo_inspect(&call, p->work, &r, step == STEP_CONFIG),
+	      step == STEP_CONFIG ? "config" : "manifest");
 }
 
 static void copy_registry(struct pull *p)
 {
-	char source[REFERENCE_TEXT_SIZE + sizeof "docker://"], name[REFERENCE_TEXT_SIZE];
 	struct reference r = p->reference;
-	struct arguments a = {0};
+	struct skopeo call;
 	strcpy(r.digest, p->digest);
-	reference_print(&r, name);
-	snprintf(source, sizeof source, "docker://%s", name);
-	_cleanup_free_ char *auth = join(p->work, "auth.json"), *layout = NULL;
-	if (asprintf(&layout, "oci:%s/oci:it", p->work) < 0)
-		layout = NULL;
-	add_skopeo(&a, p, "copy", p->work);
-	add(&a, "--quiet");
-	add(&a, "--src-authfile");
-	add(&a, auth);
-	if (reference_is_loopback(&r))
-		add(&a, "--src-tls-verify=false");
-	/* Layers stay as they are; of the manifest and the config that it writes for them we have the true
-	 * ones. */
-	add(&a, "--dest-oci-accept-uncompressed-layers");
-	add(&a, "--dest-shared-blob-dir");
-	add(&a, p->cache);
-	add(&a, source);
-	add(&a, layout);
 	begin_step(p, STEP_COPY);
 	p->progress.phase = PULL_DOWNLOADING;
-	if (auth && layout)
-		spawn(p, &a, NULL);
-	else
-		fail(p, FAIL_EXHAUSTED, "no memory");
+	spawn(p, &call, skopeo_copy(&call, p->work, p->cache, &r), NULL);
 }
 
 static void copy_local(struct pull *p)
 {
-	struct arguments a = {0};
-	_cleanup_free_ char *source = NULL, *there = NULL;
-	if (asprintf(&there, "dir:%s/dir", p->work) < 0)
-		there = NULL;
-	if (!p->config.archive)
-		source = strdup(p->config.transport);
-	else if (asprintf(&source, "%s:%s/archive.tar", p->second_format ? "docker-archive" : "oci-archive",
-			  p->work) < 0)
-		source = NULL;
-	add_skopeo(&a, p, "copy", p->work);
-	add(&a, "--quiet");
-	add(&a, source);
-	add(&a, there);
+	struct skopeo call;
+	_cleanup_free_ char *archive = NULL;
+	const char *source = p->config.transport;
 	begin_step(p, STEP_COPY);
 	p->progress.phase = PULL_DOWNLOADING;
-	if (source && there)
-		spawn(p, &a, NULL);
+	if (!source && asprintf(&archive, "%s:%s/archive.tar",
+				p->second_format ? "docker-archive" : "oci-archive", p->work) > 0)
+		source = archive;
+	if (source)
+		spawn(p, &call, skopeo_import(&call, p->work, source), NULL);
 	else
 		fail(p, FAIL_EXHAUSTED, "no memory");
 }
@@ -491,7 +347,7 @@ static int take_manifest(struct pull *p, struct err *e)
 	char chosen[DIGEST_SIZE];
 	size_t len;
 	_cleanup_free_ char *path = join(p->work, "manifest"), *text = NULL;
-	int r = path ? slurp(path, MANIFEST_TEXT_MAX, &text, &len, e) : -ENOMEM;
+	int r = path ? read_file(path, MANIFEST_TEXT_MAX, &text, &len, e) : -ENOMEM;
 	if (r < 0)
 		return r;
 	digest_of(text, len, p->digest);
@@ -523,7 +379,7 @@ static int take_config(struct pull *p, const char *path, struct err *e)
 {
 	char digest[DIGEST_SIZE];
 	size_t len;
-	int r = slurp(path, MANIFEST_CONFIG_MAX, &p->config_text, &len, e);
+	int r = read_file(path, MANIFEST_CONFIG_MAX, &p->config_text, &len, e);
 	if (r < 0)
 		return r;
 	digest_of(p->config_text, len, digest);
@@ -568,7 +424,7 @@ static void after_local_copy(struct pull *p)
 	int r = 0;
 	if (p->config.archive && !p->second_format && p->process_status != 0 && !p->why[0]) {
 		p->second_format = true;
-		pull_remove_now(p->blobs);
+		removal_now(p->blobs);
 		copy_local(p);
 		return;
 	}
@@ -853,7 +709,7 @@ void pull_destroy(struct pull *p)
 	process_destroy(steal_ptr(&p->packer));
 	if (p->keeping)
 		p->keeping->pull = NULL;
-	pull_remove_later(p->config.loop, steal_ptr(&p->work));
+	removal_later(p->config.loop, steal_ptr(&p->work));
 	/* Only if nothing is in it. */
 	if (p->cache && p->blobs && rmdir(p->blobs) == 0)
 		rmdir(p->cache);

@@ -54,8 +54,3 @@ void pull_destroy(struct pull *p);
 /* Whether it keeps its layers in this directory of the cache. */
 bool pull_uses(const struct pull *p, const char *path);
 void pull_get_progress(const struct pull *p, struct pull_progress *out);
-
-/* Removes a directory and all in it, on another thread. Takes path. */
-void pull_remove_later(uv_loop_t *loop, char *path);
-/* The same at once, for what an earlier tenond has left. */
-void pull_remove_now(const char *path);

@@ -155,9 +155,7 @@ int reference_parse(struct reference *out, const char *text, struct err *e)
 	if (!host && strlen(path) == DIGEST_HEX_LENGTH &&
 	    strspn(path, "0123456789abcdef") == DIGEST_HEX_LENGTH)
 		return fail(text, "a digest is not a name; write NAME@sha256:…", e);
-	bool hub = !host ||
-		   (host == strlen("index.docker.io") && memcmp(name, "index.docker.io", host) == 0) ||
-		   (host == strlen(DEFAULT_HOST) && memcmp(name, DEFAULT_HOST, host) == 0);
+	bool hub = !host || (host == strlen(DEFAULT_HOST) && memcmp(name, DEFAULT_HOST, host) == 0);
 	int n = snprintf(out->repository, sizeof out->repository, "%.*s/%s%s",
 			 (int)(hub ? strlen(DEFAULT_HOST) : host), hub ? DEFAULT_HOST : name,
 			 hub && !strchr(path, '/') ? DEFAULT_FOLDER : "", path);

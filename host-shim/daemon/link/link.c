@@ -507,6 +507,13 @@ static void on_poll(uv_poll_t *h, int status, int events)
 
 /* ---- time --------------------------------------------------------------------------------------------- */
 
+/* ms from now, lengthened to the next of the moments that all links have in common. */
+static uint64_t to_step(uint64_t now, uint64_t ms)
+{
+	uint64_t over = (now + ms) % LINK_PING_STEP_MS;
+	return over ? ms + LINK_PING_STEP_MS - over : ms;
+}
+
 static void on_timer(uv_timer_t *h)
 {
 	struct link *l = h->data;
@@ -519,7 +526,7 @@ static void on_timer(uv_timer_t *h)
 	uint64_t now = uv_now(l->config.loop), since = l->pinged_ms ? l->pinged_ms : l->heard_ms;
 	uint64_t patience = l->pinged_ms ? LINK_SILENCE_MS : LINK_PING_MS;
 	if (now - since < patience) {
-		uv_timer_start(h, on_timer, patience - (now - since), 0);
+		uv_timer_start(h, on_timer, to_step(now, patience - (now - since)), 0);
 		return;
 	}
 	if (l->pinged_ms) {

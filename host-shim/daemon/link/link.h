@@ -12,9 +12,10 @@
 #include "proto/message.h"
 #include "proto/tenon.pb-c.h"
 
-#define LINK_HELLO_MS 15000        /* from the connect to the agent's HELLO (WIRE.md §3) */
-#define LINK_PING_MS 5000          /* silence before a PING */
-#define LINK_SILENCE_MS 15000      /* from there to the end of the link */
+#define LINK_HELLO_MS 15000    /* from the connect to the agent's HELLO (WIRE.md §3) */
+#define LINK_PING_MS 9000      /* silence before a PING … */
+#define LINK_PING_STEP_MS 1000 /* … and up to so much more: idle links are asked in one turn of the loop */
+#define LINK_SILENCE_MS 15000  /* from there to the end of the link */
 #define LINK_QUEUE_MAX (4u << 20)  /* bytes unsent: a peer that reads so little is given up */
 #define LINK_QUEUE_LOW (64u << 10) /* `drained` is called below */
 #define LINK_UNPACK_MAX (1u << 20) /* memory that one message may take when unpacked */

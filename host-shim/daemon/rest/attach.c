@@ -119,7 +119,10 @@ static void pump(struct attach *a)
 
 static void on_more(void *arg)
 {
-	pump(arg);
+	struct attach *a = arg;
+	pump(a);
+	if (a->ws)
+		ws_flush(a->ws);
 }
 
 /* ---- input ---- */

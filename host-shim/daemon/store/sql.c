@@ -39,6 +39,34 @@ int sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct err *e)
 	return sqlite3_prepare_v2(db, sql, -1, out, NULL) == SQLITE_OK ? 0 : sql_err(db, e, sql);
 }
 
+int sql_keep(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct err *e)
+{
+	*out = NULL;
+	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(db, s));)
+		if (!sqlite3_stmt_busy(s) && strcmp(sqlite3_sql(s), sql) == 0) {
+			*out = s;
+			return 0;
+		}
+	int r = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+	return r == SQLITE_OK ? 0 : sql_err(db, e, sql);
+}
+
+int sql_run(sqlite3 *db, const char *sql, struct err *e)
+{
+	_cleanup_kept_ sqlite3_stmt *s = NULL;
+	int r = sql_keep(db, sql, &s, e);
+	if (r == 0 && sqlite3_step(s) != SQLITE_DONE)
+		r = sql_err(db, e, sql);
+	return r;
+}
+
+void sql_close(sqlite3 *db)
+{
+	for (sqlite3_stmt *s; (s = sqlite3_next_stmt(db, NULL));)
+		sqlite3_finalize(s);
+	sqlite3_close(db);
+}
+
 int sql_step(sqlite3 *db, sqlite3_stmt *s, struct err *e)
 {
 	switch (sqlite3_step(s)) {

@@ -13,12 +13,25 @@ static inline void sql_cleanup_stmt(sqlite3_stmt **s)
 }
 #define _cleanup_stmt_ __attribute__((cleanup(sql_cleanup_stmt)))
 
+static inline void sql_cleanup_kept(sqlite3_stmt **s)
+{
+	sqlite3_reset(*s); /* NULL is fine */
+	sqlite3_clear_bindings(*s);
+}
+#define _cleanup_kept_ __attribute__((cleanup(sql_cleanup_kept)))
+
 /* The connection's last error as -errno (ENOSPC, EEXIST for a broken UNIQUE, EBUSY, ENOMEM; EIO for the
  * rest). */
 int sql_err(sqlite3 *db, struct err *e, const char *doing);
 /* Runs statements that return no rows. */
 int sql_exec(sqlite3 *db, const char *sql, struct err *e);
 int sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct err *e);
+/* For what each execution does: the statement stays with the connection, to be used again. Released by
+ * _cleanup_kept_, ended by sql_close. sql_run steps one that returns no rows. */
+int sql_keep(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct err *e);
+int sql_run(sqlite3 *db, const char *sql, struct err *e);
+/* Closes the connection with the statements kept; NULL is fine. */
+void sql_close(sqlite3 *db);
 /* 1: a row is there; 0: done; negative errno. */
 int sql_step(sqlite3 *db, sqlite3_stmt *s, struct err *e);
 /* Binds text that lives until the statement is stepped; NULL binds NULL. Index from 1. */

@@ -28,6 +28,8 @@ struct store {
 	sqlite3 *db; /* the worker's alone once it runs */
 	pthread_t thread;
 	uv_async_t async;
+	uv_timer_t later; /* runs while there may be something queued that the worker was not told of */
+	int handles;
 
 	pthread_mutex_t mutex; /* over what follows */
 	pthread_cond_t submitted, finished;
@@ -40,7 +42,7 @@ struct store {
 static int run_one(struct store *s, struct work *w)
 {
 	w->err = (struct err){0};
-	int r = sql_exec(s->db, "SAVEPOINT work", &w->err);
+	int r = sql_run(s->db, "SAVEPOINT work", &w->err);
 	if (r < 0)
 		return r;
 	r = w->work(s->db, w->arg, &w->err);
@@ -48,10 +50,10 @@ static int run_one(struct store *s, struct work *w)
 		if (!w->err.errnum)
 			err_sys(&w->err, "database", -r, "work failed");
 		if (!sqlite3_get_autocommit(s->db))
-			sql_exec(s->db, "ROLLBACK TO work", NULL);
+			sql_run(s->db, "ROLLBACK TO work", NULL);
 	}
 	if (!sqlite3_get_autocommit(s->db))
-		sql_exec(s->db, "RELEASE work", NULL);
+		sql_run(s->db, "RELEASE work", NULL);
 	return r < 0 ? r : 0;
 }
 
@@ -65,7 +67,7 @@ static void fail(struct work *w, int status, const struct err *why)
  * then nothing of the batch is in, and each is tried again in a transaction of its own. */
 static int run_shared(struct store *s, struct work_list *batch, struct err *e)
 {
-	int r = sql_exec(s->db, "BEGIN IMMEDIATE", e);
+	int r = sql_run(s->db, "BEGIN IMMEDIATE", e);
 	if (r < 0)
 		return r;
 	struct work *w;
@@ -77,9 +79,9 @@ static int run_shared(struct store *s, struct work_list *batch, struct err *e)
 					 : err_set(e, "database", EIO, "the transaction was lost");
 		}
 	}
-	r = sql_exec(s->db, "COMMIT", e);
+	r = sql_run(s->db, "COMMIT", e);
 	if (r < 0)
-		sql_exec(s->db, "ROLLBACK", NULL);
+		sql_run(s->db, "ROLLBACK", NULL);
 	return r;
 }
 
@@ -153,12 +155,25 @@ static void *worker(void *arg)
 
 /* ---- the loop's side ----------------------------------------------------------------------------- */
 
-static void push(struct store *s, struct work *w)
+static void push(struct store *s, struct work *w, bool now)
 {
 	pthread_mutex_lock(&s->mutex);
 	STAILQ_INSERT_TAIL(&s->queue, w, entry);
+	if (now)
+		pthread_cond_signal(&s->submitted);
+	pthread_mutex_unlock(&s->mutex);
+}
+
+static void wake_worker(struct store *s)
+{
+	pthread_mutex_lock(&s->mutex);
 	pthread_cond_signal(&s->submitted);
 	pthread_mutex_unlock(&s->mutex);
+}
+
+static void on_later(uv_timer_t *t)
+{
+	wake_worker(t->data);
 }
 
 static void deliver(struct store *s)
@@ -182,20 +197,32 @@ static void on_async(uv_async_t *async)
 	deliver(async->data);
 }
 
-void store_submit(struct store *s, store_work_fn work, store_done_fn done, void *arg)
+static struct work *make_work(store_work_fn work, store_done_fn done, void *arg)
 {
 	struct work *w = malloc(sizeof *w);
 	/* Without these bytes nothing that must be committed can be: there is no caller that could go on. */
 	if (!w)
 		abort();
 	*w = (struct work){.work = work, .done = done, .arg = arg};
-	push(s, w);
+	return w;
+}
+
+void store_submit(struct store *s, store_work_fn work, store_done_fn done, void *arg)
+{
+	push(s, make_work(work, done, arg), true);
+}
+
+void store_submit_later(struct store *s, store_work_fn work, store_done_fn done, void *arg)
+{
+	push(s, make_work(work, done, arg), false);
+	if (!uv_is_active((uv_handle_t *)&s->later))
+		uv_timer_start(&s->later, on_later, STORE_LATER_MS, 0);
 }
 
 int store_run(struct store *s, store_work_fn work, void *arg, struct err *e)
 {
 	struct work w = {.work = work, .arg = arg, .waited = true};
-	push(s, &w);
+	push(s, &w, true);
 	pthread_mutex_lock(&s->mutex);
 	while (!w.finished)
 		pthread_cond_wait(&s->finished, &s->mutex);
@@ -223,16 +250,24 @@ static int open_database(sqlite3 **out, const char *path, struct err *e)
 	if (r == 0)
 		r = schema_migrate(db, e);
 	if (r < 0) {
-		sqlite3_close(db);
+		sql_close(db);
 		return r;
 	}
 	*out = db;
 	return 0;
 }
 
-static void free_store(uv_handle_t *async)
+static void on_closed(uv_handle_t *h)
 {
-	free(async->data);
+	struct store *s = h->data;
+	if (--s->handles == 0)
+		free(s);
+}
+
+static void close_handles(struct store *s)
+{
+	uv_close((uv_handle_t *)&s->async, on_closed);
+	uv_close((uv_handle_t *)&s->later, on_closed);
 }
 
 int store_open(struct store **out, uv_loop_t *loop, const char *path, struct err *e)
@@ -251,16 +286,19 @@ int store_open(struct store **out, uv_loop_t *loop, const char *path, struct err
 		return r;
 	r = uv_async_init(loop, &s->async, on_async);
 	if (r < 0) {
-		sqlite3_close(s->db);
+		sql_close(s->db);
 		return err_sys(e, "database", -r, "uv_async_init");
 	}
 	/* The store alone is no reason to keep the loop running. */
 	uv_unref((uv_handle_t *)&s->async);
-	s->async.data = s;
+	uv_timer_init(loop, &s->later);
+	uv_unref((uv_handle_t *)&s->later);
+	s->async.data = s->later.data = s;
+	s->handles = 2;
 	r = pthread_create(&s->thread, NULL, worker, s);
 	if (r != 0) {
-		sqlite3_close(s->db);
-		uv_close((uv_handle_t *)&s->async, free_store);
+		sql_close(s->db);
+		close_handles(s);
 		s = NULL;
 		return err_sys(e, "database", r, "starting the store's thread");
 	}
@@ -273,6 +311,7 @@ static void drain(struct store *s)
 {
 	bool idle;
 	do {
+		wake_worker(s);
 		pthread_mutex_lock(&s->mutex);
 		while (s->busy || !STAILQ_EMPTY(&s->queue))
 			pthread_cond_wait(&s->finished, &s->mutex);
@@ -293,9 +332,9 @@ void store_close(struct store *s)
 	pthread_mutex_unlock(&s->mutex);
 	pthread_join(s->thread, NULL);
 
-	sqlite3_close(s->db);
+	sql_close(s->db);
 	pthread_cond_destroy(&s->finished);
 	pthread_cond_destroy(&s->submitted);
 	pthread_mutex_destroy(&s->mutex);
-	uv_close((uv_handle_t *)&s->async, free_store);
+	close_handles(s);
 }

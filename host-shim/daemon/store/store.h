@@ -26,5 +26,9 @@ void store_close(struct store *s);
 /* done may be NULL. arg stays the caller's and must live until done has run. Adjacent submissions share one
  * commit. */
 void store_submit(struct store *s, store_work_fn work, store_done_fn done, void *arg);
+/* Likewise, for what nobody waits for: it shares the next commit, or has one of its own STORE_LATER_MS later.
+ */
+#define STORE_LATER_MS 50
+void store_submit_later(struct store *s, store_work_fn work, store_done_fn done, void *arg);
 /* The same, waiting: only for start-up, before the loop runs. */
 int store_run(struct store *s, store_work_fn work, void *arg, struct err *e);

@@ -17,7 +17,7 @@ static void running(void)
 	exec_input_init(&row.in, 10);
 	row.out[0].fd = 11;
 	row.out[1].fd = 12;
-	row.out[0].ring = (struct ring){1000, 1000 + RING_SIZE};
+	row.out[0].ring = (struct ring){.base = 1000, .end = 1000 + RING_SIZE};
 	row.out[0].acked = 1000;
 	row.out[0].sent = 2000;
 	row.out[0].limit = 100000;

@@ -112,7 +112,7 @@ static void drop_oldest_tells_one_gap(void **state)
 static void a_gap_may_pass_the_limit(void **state)
 {
 	struct fixture *f = *state;
-	f->o.ring = (struct ring){5000, 6000};
+	f->o.ring = (struct ring){.base = 5000, .end = 6000};
 	f->o.limit = 10;
 	assert_next(&f->o, CHUNK_GAP, 0, 5000);
 	assert_next(&f->o, CHUNK_NONE, 0, 0);

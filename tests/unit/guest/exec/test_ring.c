@@ -21,7 +21,7 @@ static uint8_t byte_at(uint64_t offset)
 static void assert_holds(const struct ring *r)
 {
 	struct iovec iov[2];
-	int pieces = ring_span(mem, r->base, r->end, iov);
+	int pieces = ring_span(r, mem, r->base, r->end, iov);
 	uint64_t offset = r->base;
 	for (int i = 0; i < pieces; i++)
 		for (size_t k = 0; k < iov[i].iov_len; k++)
@@ -33,15 +33,16 @@ static void spans_wrap(void **state)
 {
 	(void)state;
 	struct iovec iov[2];
-	assert_int_equal(ring_span(mem, 5, 5, iov), 0);
-	assert_int_equal(ring_span(mem, 0, RING_SIZE, iov), 1);
+	const struct ring plain = {0};
+	assert_int_equal(ring_span(&plain, mem, 5, 5, iov), 0);
+	assert_int_equal(ring_span(&plain, mem, 0, RING_SIZE, iov), 1);
 	assert_int_equal(iov[0].iov_len, RING_SIZE);
-	assert_int_equal(ring_span(mem, RING_SIZE - 1, RING_SIZE, iov), 1);
-	assert_int_equal(ring_span(mem, RING_SIZE - 1, RING_SIZE + 1, iov), 2);
+	assert_int_equal(ring_span(&plain, mem, RING_SIZE - 1, RING_SIZE, iov), 1);
+	assert_int_equal(ring_span(&plain, mem, RING_SIZE - 1, RING_SIZE + 1, iov), 2);
 	assert_ptr_equal(iov[0].iov_base, mem + RING_SIZE - 1);
 	assert_ptr_equal(iov[1].iov_base, mem);
 	uint64_t far = (UINT64_C(1) << 61) + 7;
-	assert_int_equal(ring_span(mem, far, far + RING_SIZE, iov), 2);
+	assert_int_equal(ring_span(&plain, mem, far, far + RING_SIZE, iov), 2);
 	assert_int_equal(iov[0].iov_len, RING_SIZE - 7);
 	assert_int_equal(iov[1].iov_len, 7);
 }
@@ -64,6 +65,30 @@ static void keeps_what_was_put(void **state)
 		ring_release(&r, r.base + (uint64_t)rand() % (ring_used(&r) + 1));
 		assert_true(ring_used(&r) + ring_free(&r) == RING_SIZE);
 	}
+}
+
+static void goes_on_in_wider_memory(void **state)
+{
+	(void)state;
+	static uint8_t wide[RING_WIDE], bytes[RING_WIDE];
+	struct ring r = {.base = 5 * RING_SIZE - 100, .end = 5 * RING_SIZE - 100};
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = byte_at(r.end + i);
+	ring_put(&r, mem, bytes, RING_SIZE);
+	ring_move(&r, mem, wide, 2);
+	assert_int_equal(ring_free(&r), RING_WIDE - RING_SIZE);
+	ring_put(&r, wide, bytes + RING_SIZE, RING_WIDE - RING_SIZE);
+	assert_int_equal(ring_free(&r), 0);
+	struct iovec iov[2];
+	int pieces = ring_span(&r, wide, r.base, r.end, iov);
+	uint64_t offset = r.base;
+	for (int i = 0; i < pieces; i++)
+		for (size_t k = 0; k < iov[i].iov_len; k++)
+			assert_int_equal(((uint8_t *)iov[i].iov_base)[k], byte_at(offset++));
+	ring_release(&r, r.end - 50);
+	ring_move(&r, wide, mem, 0);
+	assert_int_equal(ring_free(&r), RING_SIZE - 50);
+	assert_holds(&r);
 }
 
 static void moves_between_pipes(void **state)
@@ -101,6 +126,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(spans_wrap),
 		cmocka_unit_test(keeps_what_was_put),
+		cmocka_unit_test(goes_on_in_wider_memory),
 		cmocka_unit_test(moves_between_pipes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,6 +135,37 @@ static void rings_give_their_memory_back(void **state)
 	assert_int_equal(exec_table_ring(&t, 99, CHANNEL_STDERR)[0], 0);
 }
 
+static void wide_rings_go_to_who_needs_them(void **state)
+{
+	(void)state;
+	int rows[EXEC_WIDE + 1];
+	for (uint64_t i = 0; i <= EXEC_WIDE; i++) {
+		rows[i] = take(i);
+		struct ring *r = exec_table_window(&t, rows[i], CHANNEL_STDERR);
+		r->end = RING_SIZE;
+		exec_table_ring(&t, rows[i], CHANNEL_STDERR)[7] = (uint8_t)(70 + i);
+		assert_int_equal(exec_table_widen(&t, rows[i], CHANNEL_STDERR), i < EXEC_WIDE);
+		assert_int_equal(exec_table_ring(&t, rows[i], CHANNEL_STDERR)[7], 70 + i);
+	}
+	assert_true(exec_table_wide_fits(&t));
+	assert_false(exec_table_widen(&t, rows[0], CHANNEL_STDERR));      /* it has one */
+	exec_table_window(&t, rows[1], CHANNEL_STDERR)->base = RING_SIZE; /* holds nothing any more */
+	assert_true(exec_table_widen(&t, rows[EXEC_WIDE], CHANNEL_STDERR));
+	assert_int_equal(ring_size(exec_table_window(&t, rows[1], CHANNEL_STDERR)), RING_SIZE);
+	assert_int_equal(exec_table_ring(&t, rows[EXEC_WIDE], CHANNEL_STDERR)[7], 70 + EXEC_WIDE);
+
+	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = 3;
+	assert_false(exec_table_wide_fits(&t)); /* two have it */
+	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = EXEC_WIDE + 1;
+	assert_false(exec_table_wide_fits(&t));
+	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = 0;
+
+	long full = blocks();
+	exec_table_release(&t, rows[0]);
+	assert_true(blocks() <= full - RING_WIDE / 4 / 512);
+	assert_true(exec_table_widen(&t, rows[1], CHANNEL_STDOUT));
+}
+
 static void another_program_finds_it_as_it_was(void **state)
 {
 	(void)state;
@@ -185,13 +216,10 @@ static void a_snapshot_stays_as_it_was(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(rows_are_taken_from_below),
-		TEST(a_fresh_row_is_clean),
-		TEST(finds_the_living_and_the_dead),
-		TEST(the_oldest_tombstones_give_way),
-		TEST(walks_the_rows_in_use),
-		TEST(rings_give_their_memory_back),
-		TEST(another_program_finds_it_as_it_was),
+		TEST(rows_are_taken_from_below),       TEST(a_fresh_row_is_clean),
+		TEST(finds_the_living_and_the_dead),   TEST(the_oldest_tombstones_give_way),
+		TEST(walks_the_rows_in_use),           TEST(rings_give_their_memory_back),
+		TEST(wide_rings_go_to_who_needs_them), TEST(another_program_finds_it_as_it_was),
 		TEST(a_snapshot_stays_as_it_was),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,8 +96,10 @@ void session_configure(struct session *s, const Tenon__Configure *c, unsigned de
 	(void)deadline_ms;
 	fake.configures++;
 	snprintf(fake.hostname, sizeof fake.hostname, "%.*s", (int)c->hostname.len, c->hostname.data);
-	snprintf(fake.env, sizeof fake.env, "%.*s", c->n_env ? (int)c->env[0].len : 0,
-		 c->n_env ? (char *)c->env[0].data : "");
+	fake.env[0] = '\0';
+	for (size_t i = 0; i < c->n_env; i++)
+		snprintf(fake.env + strlen(fake.env), sizeof fake.env - strlen(fake.env), "%s%.*s",
+			 i ? " " : "", (int)c->env[i].len, (char *)c->env[i].data);
 	fake.mounts[0] = '\0';
 	for (size_t i = 0; i < c->n_mounts; i++) {
 		const Tenon__Mount *m = c->mounts[i];
@@ -690,6 +692,44 @@ static void no_template(void **state)
 	failing_start(x, "qemu-img");
 }
 
+static void made_of_an_image(void **state)
+{
+	struct bench *x = *state;
+	static const char digest[] =
+		"sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	static const char *const env[] = {"BOTH=box", "BOX=1", NULL};
+	char *image_env[] = {"IMAGE=1", "BOTH=image", "BOTHER=image", NULL}, args[4096] = "";
+	struct box_settings settings = {.image_digest = (char *)digest,
+					.image = {.env = image_env, .working_dir = "/from/image"}};
+	struct box_spec spec = {.prefix = "p", .image = "x", .env = env, .settings = &settings};
+	boxes_add(x->boxes, &spec, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(boxes_count_image(x->boxes, "p", digest), 1);
+	assert_int_equal(boxes_count_image(x->boxes, "q", digest), 0);
+	failing_start(x, "is not here");
+
+	char path[256];
+	snprintf(path, sizeof path, "%s/images", x->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof path, "%s/images/%s.squashfs", x->dir, digest + strlen("sha256:"));
+	fclose(fopen(path, "w"));
+	start(x);
+	assert_int_equal(x->failed, 0);
+	assert_string_equal(fake.env, "IMAGE=1 BOTHER=image BOTH=box BOX=1");
+	FILE *f = fopen(in_state(x, "args"), "r");
+	assert_non_null(f);
+	assert_non_null(fgets(args, sizeof args, f));
+	fclose(f);
+	assert_non_null(strstr(args, path));
+	struct exec_spec exec = {.argv = (const char *const[]){"true", NULL}};
+	box_exec(x->box, &exec, (execution_started_fn)(void *)on_done, x);
+	wait_done(x, 1);
+	assert_string_equal(fake.env, "true in /from/image");
+	box_delete(x->box, true, on_done, x);
+	wait_done(x, 1);
+	assert_int_equal(boxes_count_image(x->boxes, "p", digest), 0);
+}
+
 static void wait_status(struct bench *x, enum box_status s)
 {
 	uv_timer_t guard;
@@ -1116,20 +1156,6 @@ static void what_is_in_use_is_not_stopped(void **state)
 	wait_status(x, BOX_STOPPED);
 }
 
-static void commands_have_a_limit(void **state)
-{
-	struct bench *x = *state;
-	add_timed(x, 0, 0, true);
-	fake.running = BOX_EXECUTIONS_MAX; /* also for those that waited for its start */
-	exec_in_box(x);
-	wait_done(x, 1);
-	assert_int_equal(x->failure.kind, FAIL_EXHAUSTED);
-	fake.running--;
-	exec_in_box(x);
-	assert_int_equal(fake.execs, 1);
-	x->done = 0;
-}
-
 /* What asks for numbers neither stops a box nor keeps it. */
 static void metrics_are_no_use(void **state)
 {
@@ -1366,7 +1392,8 @@ static void rows_survive(void **state)
 	assert_int_equal(i.created_ms, created);
 	assert_string_equal(i.labels_json, "{\"a\":\"b\"}");
 	start(x);
-	assert_string_equal(fake.env, env[0]);
+	assert_memory_equal(fake.env, env[0], strlen(env[0]));
+	assert_string_equal(fake.env + strlen(env[0]), " EMPTY=");
 }
 
 int main(void)
@@ -1381,6 +1408,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(operations_wait_for_the_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(starts_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_template, setup, teardown),
+		cmocka_unit_test_setup_teardown(made_of_an_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_while_starting, setup, teardown),
 		cmocka_unit_test_setup_teardown(start_while_stopping, setup, teardown),
@@ -1395,7 +1423,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(volumes_become_disks_and_mounts, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_writer_has_a_volume_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_writer_is_stopped_in_order_after_a_crash, setup, teardown),
-		cmocka_unit_test_setup_teardown(commands_have_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_volume_whose_disk_is_gone_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_idle_box_is_stopped, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_use_is_not_stopped, setup, teardown),

@@ -76,6 +76,27 @@ static void exit_and_output(void **state)
 	assert_string_equal(f->output, "out\nerr\n");
 }
 
+/* Its words for people still come by themselves. */
+static void given_ends(void **state)
+{
+	struct fixture *f = *state;
+	int in[2], out[2];
+	char text[16] = "";
+	assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
+	assert_int_equal(write(in[1], "through", 7), 7);
+	close(in[1]);
+	spawn(f, "cat; echo word >&2",
+	      (struct process_config){.capture = true, .input = in[0], .output = out[1]});
+	close(in[0]);
+	close(out[1]);
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	assert_int_equal(read(out[0], text, sizeof text), 7);
+	assert_string_equal(text, "through");
+	assert_int_equal(read(out[0], text, sizeof text), 0);
+	assert_string_equal(f->output, "word\n");
+	close(out[0]);
+}
+
 static void no_such_program(void **state)
 {
 	struct fixture *f = *state;
@@ -243,6 +264,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(exit_and_output, setup, teardown),
+		cmocka_unit_test_setup_teardown(given_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_such_program, setup, teardown),
 		cmocka_unit_test_setup_teardown(deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(inherits_what_it_should, setup, teardown),

@@ -19,7 +19,6 @@ static void test_whole_names(void **state)
 		{"alpine", "docker.io/library/alpine:latest"},
 		{"alpine:3.20", "docker.io/library/alpine:3.20"},
 		{"docker.io/alpine", "docker.io/library/alpine:latest"},
-		{"index.docker.io/library/alpine", "docker.io/library/alpine:latest"},
 		{"user/app", "docker.io/user/app:latest"},
 		{"a/b/c:T_a.g-1", "docker.io/a/b/c:T_a.g-1"},
 		{"localhost/app", "localhost/app:latest"},
