@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,19 @@ class Daemon:
         self.process.kill()
         self.process.wait(30)
         self.process.stdout.close()
+        self.wait_port()
+
+    def wait_port(self):
+        """A child that was forked when tenond died holds its listener for a moment more."""
+        end = time.monotonic() + 10
+        while True:
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    return s.bind(("127.0.0.1", self.port))
+                except OSError:
+                    assert time.monotonic() < end, f"port {self.port} is still in use"
+            time.sleep(0.005)
 
     def stop(self):
         if self.process and self.process.poll() is None:

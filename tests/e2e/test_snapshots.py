@@ -63,11 +63,12 @@ def files(daemon):
     return sorted((daemon.state / "disks").iterdir())
 
 
-def check_disks(daemon):
+def check_disks(daemon, leaks=False):
+    """leaks: a QEMU may have been killed, which leaves clusters unused until the disk is used next."""
     for path in files(daemon):
         done = subprocess.run(["qemu-img", "check", "-U", "-q", str(path)], capture_output=True, text=True, timeout=60)
         # One that is gone was merged with another, or removed, since the folder was read.
-        assert done.returncode == 0 or not path.exists(), done.stdout + done.stderr
+        assert done.returncode == 0 or (leaks and done.returncode == 3) or not path.exists(), done.stdout + done.stderr
 
 
 def wait_files(daemon, count):
@@ -103,7 +104,7 @@ def test_create_list_get_restore_delete(client, fresh, own):
     assert restore(client, fresh, "second").status_code == 204
     assert read(client, fresh) == "two"
     stop(client, fresh)
-    check_disks(own)
+    check_disks(own, leaks=True)
 
 
 def test_names(client, fresh):
@@ -123,7 +124,7 @@ def test_names(client, fresh):
 def test_a_running_box_goes_on(client, fresh, own):
     """A counter that is written and synced without end: in the snapshot is what was there at one moment, and afterwards
     nothing is missing."""
-    script = "i=0; while :; do i=$((i+1)); echo $i >/root/n; cp /root/n /root/copy; echo $i; sleep 0.01; done"
+    script = "cd /root; i=0; while :; do i=$((i+1)); echo $i >t; mv t n; cp n t; mv t copy; echo $i; sleep 0.01; done"
     x = client.exec(fresh, "sh", "-c", script)
     time.sleep(0.3)
     pauses = []
@@ -137,9 +138,9 @@ def test_a_running_box_goes_on(client, fresh, own):
     assert x.info()["status"] == "running"
     x.kill_and_wait()
     # What was there before is, and what was written in five layers.
-    assert client.run(fresh, "ls", "/root")[0].split() == [b"copy", b"n"]
+    assert {b"copy", b"n"} <= set(client.run(fresh, "ls", "/root")[0].split())
     stop(client, fresh)
-    check_disks(own)
+    check_disks(own, leaks=True)
     last = 0
     for i in range(5):
         assert restore(client, fresh, f"s{i}").status_code == 204
@@ -190,7 +191,7 @@ def test_deleted_snapshots_leave_nothing(client, own):
     assert read(client, box) == "v20"
     stop(client, box)
     wait_files(own, before + 3)
-    check_disks(own)
+    check_disks(own, leaks=True)
     for i, value in (28, "v20"), (29, "v20"):
         assert restore(client, box, f"s{i}").status_code == 204
         assert read(client, box) == value
@@ -224,7 +225,7 @@ def test_clone_of_a_stopped_and_of_a_running_box(client, fresh, own):
     assert client.remove(box).status_code == 204
     assert read(client, third) == "of-original" and read(client, "copy") == "of-copy"
     stop(client, third), stop(client, "copy")
-    check_disks(own)
+    check_disks(own, leaks=True)
     assert read(client, third) == "of-original" and read(client, "copy") == "of-copy"
     client.remove(third), client.remove("copy")
 
@@ -260,4 +261,4 @@ def test_over_restarts_of_tenond(make_daemon):
         assert restore(client, box, name).status_code == 204
         assert read(client, box) == value
         stop(client, box)
-    check_disks(d)
+    check_disks(d, leaks=True)

@@ -542,7 +542,6 @@ static void nothing_left(struct box *b)
 	uv_timer_stop(&b->timer);
 	b->awaits_accel = b->awaits_disk = b->resumes_stop = false;
 	enum box_event event = box_judge(b, reason, sizeof reason);
-	b->unclean = event == EVENT_FAILED;
 	doorbell_destroy(steal_ptr(&b->doorbell));
 	remove_run_dir(b->run_dir);
 	end_executions(b, reason);

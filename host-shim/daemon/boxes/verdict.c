@@ -24,6 +24,8 @@ enum box_event box_judge(struct box *b, char *reason, size_t cap)
 	bool wished = end.reason == EXIT_GUEST_SHUTDOWN || end.reason == EXIT_STOPPED ||
 		      (end.reason == EXIT_GUEST_RESET && !panic) || host_ended;
 
+	/* A QEMU that the guest switched off has closed its disks; any other may have been killed. */
+	b->unclean = !found || end.reason != EXIT_GUEST_SHUTDOWN;
 	/* What we found wrong says more than that we then stopped it. */
 	if (b->why[0])
 		snprintf(reason, cap, "%s", b->why);
