@@ -80,6 +80,9 @@ flags_san := -O1 $(sanitize) -idirafter build/static/include
 cc_fuzz := clang
 flags_fuzz := -O1 $(sanitize) -fsanitize=fuzzer-no-link -idirafter build/static/include
 
+cc_count := $(CC)
+flags_count := -O2 -include tests/count/fork.h -idirafter build/static/include
+
 # $(1): variant. Objects mirror the tree; generated sources count as lying beside their .proto.
 define compile
 build/$(1)/%.o: %.c Makefile | $(gen_h)
@@ -102,7 +105,7 @@ build/$(1)/lib$(2).a: $(patsubst %.c,build/$(1)/%.o,$(filter-out %/main.c,$(src_
 	$$(Q)ar rcsD $$@ $$^
 endef
 
-variants := host musl san fuzz
+variants := host musl san fuzz count
 $(foreach v,$(variants),$(eval $(call compile,$(v))))
 $(foreach v,$(variants),$(foreach c,$(components),$(eval $(call library,$(v),$(c)))))
 
@@ -151,7 +154,7 @@ build/static/done: rootfs/static-libs.sh
 	$(Q)rootfs/static-libs.sh
 	@touch $@
 
-$(foreach v,musl san fuzz,$(patsubst %.c,build/$(v)/%.o,$(src_proto) $(src_guest))): | build/static/done
+$(foreach v,musl san fuzz count,$(patsubst %.c,build/$(v)/%.o,$(src_proto) $(src_guest))): | build/static/done
 
 build/kernel/vmlinux: rootfs/kernel.sh
 	$(Q)rootfs/kernel.sh
@@ -222,6 +225,20 @@ $(bench_hosts): build/bench/bin/%: tests/bench/c/%.c build/host/libproto.a Makef
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(COMMON) -O2 -MF $@.d -Wl,--as-needed $< build/host/libproto.a $(libs_proto) -lpthread -o $@
 
+# What tests/count runs under callgrind.
+counts := build/count/bin/count_codec build/count/bin/count_vsock build/count/bin/tenon-init
+
+build/count/bin/count_%: tests/count/count_%.c build/count/libvmm.a build/count/libproto.a Makefile | $(gen_h)
+	$(call say,COUNT)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(flags_count) -MF $@.d -Wl,--as-needed $< build/count/libvmm.a build/count/libproto.a \
+		$(libs_vmm) -o $@
+
+build/count/bin/tenon-init: build/count/guest/main.o build/count/libguest.a build/count/libproto.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $^ $(libs_guest) -o $@
+
 build/bench/bin/floor: tests/bench/c/floor.c Makefile | build/static/done
 	$(call say,BENCH)
 	@mkdir -p $(@D)
@@ -264,7 +281,7 @@ check:
 	@tests/run.sh check
 
 test:
-	$(call build_with,test,build/kernel/small/vmlinux everything unit gen-py $(guests))
+	$(call build_with,test,build/kernel/small/vmlinux everything unit gen-py $(guests) $(counts) build/bench/bin/load)
 	@tests/run.sh test
 
 # Seeds come from tests/fuzz/corpus/<x>/; what a run finds stays under build/. Last, requests against a real tenond.
@@ -291,4 +308,4 @@ bench:
 kernel:
 	$(call build_with,kernel,build/kernel/small/vmlinux)
 
--include $(shell find $(variants:%=build/%) build/tests build/bench/bin -name '*.d' 2>/dev/null)
+-include $(shell find $(variants:%=build/%) build/tests build/bench/bin build/count/bin -name '*.d' 2>/dev/null)

@@ -14,7 +14,7 @@ run="gcc libc6-dev make protobuf-c-compiler
      qemu-system-x86 qemu-utils
      libarchive-dev libzstd-dev skopeo"
 kernel="flex bison bc libelf-dev xz-utils"
-test="iproute2 libcmocka-dev openssl protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
+test="iproute2 valgrind libcmocka-dev openssl protobuf-compiler docker-registry umoci mmdebstrap zstd python3-protobuf python3-pytest python3-pytest-timeout python3-requests python3-websocket python3-pip"
 # tests/sdk runs BoxLite's npm SDK; a Node.js from elsewhere brings its own npm, which Debian's would not fit.
 command -v npm >/dev/null || test="$test nodejs npm"
 fuzz="clang libclang-rt-14-dev python3-venv protobuf-compiler python3-protobuf python3-pytest python3-requests python3-websocket"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests that `make` has built and adds them up in one closing line: N passed, N failed, N skipped.
 # usage: run.sh check     what needs no VM: unit tests, and the agent on a unix socket (tests/agent)
-#        run.sh test      those, then tests/e2e, tests/issues and tests/sdk
+#        run.sh test      those, then tests/count, tests/e2e, tests/issues and tests/sdk
 # Exits 0 only if something passed and nothing failed. Full output of each suite: build/test-logs/.
 set -u
 cd "$(dirname "$0")/.."
@@ -75,7 +75,7 @@ done
 run_pytest agent tests/agent
 if [ "$what" = test ]; then
 	folders=
-	for folder in tests/e2e tests/issues tests/sdk; do
+	for folder in tests/count tests/e2e tests/issues tests/sdk; do
 		[ -z "$(find "$folder" -name 'test_*.py' 2>/dev/null)" ] || folders="$folders $folder"
 	done
 	[ -z "$folders" ] || run_pytest pytest $folders

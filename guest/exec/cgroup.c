@@ -98,11 +98,6 @@ static uint64_t oom_count(int dir)
 	return scan_file(dir, "memory.events", text, sizeof text) < 0 ? 0 : scan_value(text, "oom_kill ", 0);
 }
 
-static void forget_oom(struct cgroup_entry *c)
-{
-	c->oom_before = c->oom_told = oom_count(c->dir);
-}
-
 static bool is_empty(const struct cgroup_entry *c)
 {
 	char text[256];
@@ -113,10 +108,11 @@ static bool is_empty(const struct cgroup_entry *c)
 /* Nobody is in it: what it has counted so far is its past. */
 static void settle(struct cgroup_pool *p, int cg)
 {
-	forget_oom(&p->entries[cg]);
-	usage_read(p->entries[cg].dir, &p->before[cg]);
-	p->entries[cg].used = true;
-	p->entries[cg].use = CGROUP_IDLE;
+	struct cgroup_entry *c = &p->entries[cg];
+	usage_read(c->dir, &p->before[cg]);
+	c->oom_before = c->oom_told = p->before[cg].oom_kills;
+	c->used = true;
+	c->use = CGROUP_IDLE;
 }
 
 /* Those to be limited come from the far end, where mostly none was made yet: the warm ones stay. */
@@ -144,11 +140,12 @@ void cgroup_give_back(struct cgroup_pool *p, int cg)
 	if (cg < 0)
 		return;
 	struct cgroup_entry *c = &p->entries[cg];
-	forget_oom(c);
-	if (!is_empty(c) || (c->limited && !discard(p, cg)))
+	if (!is_empty(c) || (c->limited && !discard(p, cg))) {
 		c->use = CGROUP_LEFT;
-	else if (c->made)
+		c->oom_before = c->oom_told = oom_count(c->dir);
+	} else if (c->made) {
 		settle(p, cg);
+	}
 }
 
 bool cgroup_renew(struct cgroup_pool *p)

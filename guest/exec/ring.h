@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 
 #define RING_SIZE 65536u  /* a power of two, and what a pipe holds */
-#define RING_WIDE 262144u /* likewise, of those few that carry much */
+#define RING_WIDE 524288u /* likewise, of those few that carry much */
 
 struct ring {
 	uint64_t base, end; /* base <= end <= base + ring_size() */

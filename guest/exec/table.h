@@ -15,12 +15,12 @@
 
 /* What the arena holds and how: raised with every change to that (tests/agent/test_upgrade.py sees one),
  * since an upgraded agent goes on with the rows as they lie. */
-#define EXEC_LAYOUT 2
+#define EXEC_LAYOUT 3
 
 #define EXEC_ROWS 1024
 #define EXEC_ID_SIZE 16
 #define EXEC_TOMBSTONES 4096
-#define EXEC_WIDE 4      /* wide rings, for the outputs that need one most */
+#define EXEC_WIDE 2      /* wide rings, for the outputs that need one most */
 #define EXEC_WARM_ROWS 8 /* the lowest, used first: keep their pages from one execution to the next */
 
 struct exec_exit {

@@ -4,7 +4,7 @@
 
 #include "guest/link/pack.h"
 
-#define BATCH_BYTES (120 * 1024) /* with the frame that passes it still below ROOM_TO_GATHER */
+#define BATCH_BYTES 65536
 
 static struct exec_row *row_of(const struct streams *s, int row)
 {

@@ -13,7 +13,7 @@ from conftest import Daemon
 from harness import BIN, TOP, Failed, samples
 from vmm import AgentVm, make_upper
 
-FLOOR_PORT = 5001
+FLOOR_PORT, PLAIN_PORT = 5001, 900
 
 
 def await_listener(path, seconds=20):
@@ -135,8 +135,11 @@ class GuestLink(Place):
             self.vm.configured()
             with self.vm.bulk() as bulk:
                 bulk.put((BIN / "floor").read_bytes(), write={"at": {"path": b"/bin/floor"}, "mode": 0o755})
-            # The loads fence this connection; the execution goes on.
-            self.vm.conn.started(self.vm.conn.start("/bin/floor", f"vsock:{FLOOR_PORT}"))
+                bulk.put((TOP / "build/guest/tenon-init").read_bytes(),
+                         write={"at": {"path": b"/bin/tenon-init"}, "mode": 0o755})
+            # The loads fence this connection; the executions go on.
+            for command in (("/bin/floor", f"vsock:{FLOOR_PORT}"), ("/bin/tenon-init", "--listen", f"vsock:{PLAIN_PORT}")):
+                self.vm.conn.started(self.vm.conn.start(*command))
             self.data = Path("/srv/data")
             self.clean()
         except BaseException:
@@ -144,9 +147,14 @@ class GuestLink(Place):
             raise
         sock = self.vm.run / "vsock.sock"
         self.at = {"agent": f"vsock:{sock}:1000", "floor": f"vsock:{sock}:{FLOOR_PORT}"}
+        self.plain = f"vsock:{sock}:{PLAIN_PORT}"
 
     def load(self, side, count, *args):
         return samples("load", side, self.at[side], count, *args, printer=self.printer)
+
+    def load_plain(self, count, *args):
+        """An agent that is no PID 1: without cgroups and namespace of its children."""
+        return samples("load", "agent", self.plain, count, *args, printer=self.printer)
 
     def clean(self):
         x = self.vm.connect(epoch=time.time_ns()).run("sh", "-c", f"rm -rf {self.data} && mkdir -p {self.data} && sync", timeout=120)

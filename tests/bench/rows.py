@@ -100,7 +100,16 @@ def measure(report, place, row, ours, floor, rounds):
                                            lambda: run(lambda *a: floor(*a), row.floor), rounds, scale))
 
 
+def plain_agent(report, place, rounds):
+    """What of an execution in a box is the cgroup and the namespace it is born into."""
+    figure = Figure(place.name, "exec of true, agent not PID 1", "µs", note="no cgroup, no namespace; the rest is the same")
+    report.take(figure, lambda f: in_turns(f, lambda: place.load_plain(100, "exec"),
+                                           lambda: place.load("floor", 100, "exec"), rounds, microseconds))
+
+
 def link(report, place, rounds, big, quick):
+    if isinstance(place, GuestLink):
+        plain_agent(report, place, rounds)
     prepared = False
     for row in link_rows(big, quick):
         if "out, " in row.name and not prepared:

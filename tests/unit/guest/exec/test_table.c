@@ -154,7 +154,7 @@ static void wide_rings_go_to_who_needs_them(void **state)
 	assert_int_equal(ring_size(exec_table_window(&t, rows[1], CHANNEL_STDERR)), RING_SIZE);
 	assert_int_equal(exec_table_ring(&t, rows[EXEC_WIDE], CHANNEL_STDERR)[7], 70 + EXEC_WIDE);
 
-	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = 3;
+	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = EXEC_WIDE;
 	assert_false(exec_table_wide_fits(&t)); /* two have it */
 	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = EXEC_WIDE + 1;
 	assert_false(exec_table_wide_fits(&t));
@@ -162,7 +162,7 @@ static void wide_rings_go_to_who_needs_them(void **state)
 
 	long full = blocks();
 	exec_table_release(&t, rows[0]);
-	assert_true(blocks() <= full - RING_WIDE / 4 / 512);
+	assert_true(blocks() <= full - (long)RING_SIZE / 2 / 512);
 	assert_true(exec_table_widen(&t, rows[1], CHANNEL_STDOUT));
 }
 
