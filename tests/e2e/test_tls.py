@@ -11,12 +11,13 @@ import tempfile
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import requests
 
-from conftest import ROOT, TENOND
-
+ROOT = Path(__file__).resolve().parents[2]
+TENOND = ROOT / "build/bin/tenond"
 TENON = ROOT / "build/bin/tenon"
 
 
