@@ -560,10 +560,13 @@ void execs_detach(struct execs *x, int row)
 int execs_credit(struct execs *x, int row, enum frame_channel c, uint64_t acked, uint64_t limit)
 {
 	int i = c - CHANNEL_STDOUT;
-	int e = exec_output_credit(&row_of(x, row)->out[i], acked, limit);
+	struct exec_output *o = &row_of(x, row)->out[i];
+	int e = exec_output_credit(o, acked, limit);
 	if (e < 0)
 		return e;
 	pump_output(x, row, i);
+	if (o->eof && ring_used(&o->ring) == 0)
+		exec_table_narrow(&x->table, row, c); /* the row may be kept for long */
 	tell(x, row, EXEC_NEWS_OUTPUT);
 	execs_settle(x, row);
 	return 0;

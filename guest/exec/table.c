@@ -139,14 +139,18 @@ static void punch(struct exec_table *t, const void *from, size_t size)
 		  (const char *)from - (const char *)t->arena, (off_t)size);
 }
 
+void exec_table_narrow(struct exec_table *t, int row, enum frame_channel c)
+{
+	struct ring *r = exec_table_window(t, row, c);
+	if (r->wide)
+		punch(t, t->arena->wide[r->wide - 1], RING_WIDE);
+	r->wide = 0;
+}
+
 void exec_table_release(struct exec_table *t, int row)
 {
-	for (int i = 0; i < 2; i++) {
-		struct ring *r = output_of(t, row, i);
-		if (r->wide)
-			punch(t, t->arena->wide[r->wide - 1], RING_WIDE);
-		r->wide = 0;
-	}
+	exec_table_narrow(t, row, CHANNEL_STDOUT);
+	exec_table_narrow(t, row, CHANNEL_STDERR);
 	t->arena->used[row / 64] &= ~(1ULL << row % 64);
 	if (row >= EXEC_WARM_ROWS)
 		punch(t, t->arena->rings[row], sizeof t->arena->rings[row]);

@@ -89,6 +89,8 @@ static inline uint8_t *exec_table_ring(const struct exec_table *t, int row, enum
 /* Gives an output a wide ring: one that is free, or that of another which holds nothing at the moment. False
  * if there is none, or it has one. How much it holds for the host is what it can send in one round trip. */
 bool exec_table_widen(struct exec_table *t, int row, enum frame_channel c);
+/* Takes it back, and its memory: what it holds is lost. */
+void exec_table_narrow(struct exec_table *t, int row, enum frame_channel c);
 
 /* Whether each wide ring is that of one output at most. */
 bool exec_table_wide_fits(const struct exec_table *t);

@@ -154,6 +154,8 @@ static void wide_rings_go_to_who_needs_them(void **state)
 	assert_int_equal(ring_size(exec_table_window(&t, rows[1], CHANNEL_STDERR)), RING_SIZE);
 	assert_int_equal(exec_table_ring(&t, rows[EXEC_WIDE], CHANNEL_STDERR)[7], 70 + EXEC_WIDE);
 
+	exec_table_narrow(&t, rows[EXEC_WIDE], CHANNEL_STDERR); /* and gives it back before its row ends */
+	assert_true(exec_table_widen(&t, rows[EXEC_WIDE], CHANNEL_STDERR));
 	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = EXEC_WIDE;
 	assert_false(exec_table_wide_fits(&t)); /* two have it */
 	exec_table_window(&t, rows[1], CHANNEL_STDOUT)->wide = EXEC_WIDE + 1;
