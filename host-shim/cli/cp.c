@@ -142,7 +142,8 @@ static int place(const char *unpacked, const char *final)
 	struct stat st;
 	if (lstat(unpacked, &st) < 0)
 		return complain("the box sent something else than was asked for");
-	const char *const argv[] = {"cp", "-aT", "--", unpacked, final, NULL};
+	/* Without it cp writes through a link that an earlier copy from the box has left there. */
+	const char *const argv[] = {"cp", "-aT", "--remove-destination", "--", unpacked, final, NULL};
 	if (S_ISDIR(st.st_mode) && access(final, F_OK) == 0)
 		return child_run(argv) ? 0 : complain("%s could not be copied", final);
 	return rename(unpacked, final) == 0 ? 0 : complain("%s: %s", final, strerror(errno));
