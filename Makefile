@@ -109,6 +109,9 @@ variants := host musl san fuzz count
 $(foreach v,$(variants),$(eval $(call compile,$(v))))
 $(foreach v,$(variants),$(foreach c,$(components),$(eval $(call library,$(v),$(c)))))
 
+# What the assembler includes, the compiler does not tell of.
+$(foreach v,$(variants),build/$(v)/host-shim/daemon/rest/openapi.o): host-shim/daemon/rest/schemas.json
+
 # ---- programs ----------------------------------------------------------------------------------------
 
 link_host = $(Q)$(CC) -pie -Wl,-z,relro,-z,now,--as-needed $^ $(1) -o $@

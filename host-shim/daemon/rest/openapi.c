@@ -5,7 +5,13 @@
 
 #include "host-shim/daemon/auth/scopes.h"
 #include "internal.h"
-#include "schemas.h"
+
+/* schemas.json as it lies beside this file, with a zero after it. */
+__asm__(".pushsection .rodata\n"
+	"schemas: .incbin \"host-shim/daemon/rest/schemas.json\"\n"
+	".byte 0\n"
+	".popsection\n");
+extern const char schemas[] __attribute__((visibility("hidden")));
 
 static const struct note {
 	const char *method, *path, *summary;
