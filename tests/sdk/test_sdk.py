@@ -62,7 +62,7 @@ def test_node(sdks, account, version, tmp_path):
     assert "signal" in got["sig9"] and "secrets" in got["secrets"]
     assert got["boxMetrics"]["commandsExecutedTotal"] >= 8 and got["boxMetrics"]["execErrorsTotal"] == 1
     assert got["boxMetrics"]["guestBootDurationMs"] > 0
-    assert got["metrics"]["boxesCreatedTotal"] >= 1 and got["metrics"]["numRunningBoxes"] == 1
+    assert got["metrics"]["boxesCreatedTotal"] >= 1 and got["metrics"]["numRunningBoxes"] == 1, got["metrics"]
     if version == "0.10.0":
         check_volumes(got["volumes"])
         assert got["main"] == "65534\n/tmp\n" * 2

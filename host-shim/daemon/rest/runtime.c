@@ -43,6 +43,14 @@ static void reply_text(struct http_request *r, const struct boxes_metrics *m)
 	http_reply_text(r, 200, "text/plain; version=0.0.4; charset=utf-8", text, used);
 }
 
+/* The published clients do not read num_running_boxes: they show created - failed - stopped. A box may start
+ * and stop often, so for them `stopped` is what makes that right; the series for Prometheus counts. */
+static uint64_t stopped_for_clients(const struct boxes_metrics *m)
+{
+	uint64_t others = m->failed + m->running;
+	return m->created > others ? m->created - others : 0;
+}
+
 void rest_get_metrics(void *app, struct http_request *r)
 {
 	struct rest *rest = app;
@@ -57,6 +65,7 @@ void rest_get_metrics(void *app, struct http_request *r)
 		reply_text(r, &m);
 		return;
 	}
+	m.stopped = stopped_for_clients(&m);
 	json_t *o = json_object();
 	for (size_t i = 0; i < RUNTIME; i++)
 		json_object_set_new(o, runtime[i].name, json_integer((json_int_t)value_of(&m, i)));
