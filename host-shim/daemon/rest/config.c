@@ -7,9 +7,10 @@
 void rest_get_config(void *app, struct http_request *r)
 {
 	(void)app;
-	json_t *defaults =
-		json_pack("{s:i, s:i, s:i, s:i, s:i}", "cpus", BOX_CPUS, "memory_mib", BOX_MEMORY_MIB,
-			  "disk_size_gb", BOX_DISK_GB, "auto_stop", DEFAULT_AUTO_STOP, "auto_delete", 0);
+	json_t *defaults = json_pack("{s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:s}", "cpus", BOX_CPUS,
+				     "memory_mib", BOX_MEMORY_MIB, "disk_size_gb", BOX_DISK_GB, "auto_stop",
+				     DEFAULT_AUTO_STOP, "auto_delete", 0, "auto_resume", 1, "auto_remove", 0,
+				     "security_preset", "development"); /* the box is its own boundary */
 	json_t *capabilities = json_pack(
 		"{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s}",
 		"linux_capabilities_enabled", 1, "snapshots_enabled", 1, "clone_enabled", 1, "export_enabled",
@@ -19,6 +20,7 @@ void rest_get_config(void *app, struct http_request *r)
 		"max_boxes_per_prefix", TENANT_BOXES_MAX, "max_concurrent_executions", BOX_EXECUTIONS_MAX,
 		"max_volumes_per_path_prefix", VOLUMES_MAX, "max_volumes_per_box", BOX_VOLUMES_MAX,
 		"idempotency_key_lifetime", "PT24H");
+	json_object_set_new(capabilities, "supported_security_presets", rest_presets());
 	http_reply_json(r, 200,
 			json_pack("{s:o, s:{}, s:o}", "defaults", defaults, "overrides", "capabilities",
 				  capabilities));
