@@ -73,6 +73,15 @@ def test_me_says_what_a_key_may(guarded):
     assert me["display_name"] == "me" and me["path_prefix"] is None and me["expires_at"] is None
 
 
+@pytest.mark.parametrize("word", ["images:read", "images:write", "runtime:admin"])
+def test_me_has_a_word_for_every_scope(guarded, word):
+    """What is not in the list is not served, and what is served is in it."""
+    k = make_key(guarded.admin, "one", word)
+    assert bearer(guarded.url, k["value"]).get("/me").json()["scopes"] == ["me:read", word]
+    assert word in guarded.admin.get("/me").json()["scopes"]
+    assert guarded.admin.delete("/api-keys/one").status_code == 204
+
+
 def test_scopes_are_asked_for(guarded):
     reader = bearer(guarded.url, make_key(guarded.admin, "reader", "box:read")["value"])
     assert reader.get("/boxes").status_code == 200
