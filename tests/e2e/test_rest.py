@@ -1,6 +1,7 @@
 """The REST API as its clients see it: shapes, streams, WebSocket rules, and every bad input."""
 
 import json
+import os
 import re
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 import pytest
 import websocket
 
-from client import Client, error_of
+from client import Client, error_of, receive_all
 
 # ---- discovery -----------------------------------------------------------------------------------------
 
@@ -566,6 +567,13 @@ def test_bad_exec_fields(client, box, body, field):
         ({"network": {"mode": "enabled", "outbound": {"mode": "enabled"}}}, "network.mode"),
         ({"network": {"outbound": {"mode": "enabled", "ports": 1}}}, "network.outbound.ports"),
         ({"advanced": {"turbo": True}}, "advanced.turbo"),
+        ({"tty": "yes"}, "tty"),
+        ({"detach": "yes"}, "detach"),
+        ({"image_command": "yes"}, "image_command"),
+        ({"open_stdin": 1}, "open_stdin"),
+        ({"auto_remove": "yes"}, "auto_remove"),
+        ({"advanced": {"capabilities": {"add": ["FLY"]}}}, "advanced.capabilities.add"),
+        ({"volumes": [{"guest_path": "/a"}]}, "volumes.managed_volume"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -701,3 +709,18 @@ def test_admin_key(make_daemon):
         assert r.headers["WWW-Authenticate"] == "Bearer"
     assert Client(d.url, {"Authorization": "Bearer " + key}).get("/boxes").json()["boxes"] == []
     assert key not in d.log_tail()
+
+
+def test_the_unix_socket_is_trusted_by_its_mode(make_daemon, tmp_path):
+    before = os.umask(0)
+    try:
+        d = make_daemon("--unix", tmp_path / "s", auth=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(tmp_path / "s"))
+        s.sendall(b"GET /v1/prefixes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert receive_all(s).startswith(b"HTTP/1.1 200 ")  # which is the admin's
+    assert Client(d.url).get("/prefixes").status_code == 401

@@ -55,6 +55,15 @@ def test_status_filter(client, few, box):
     assert ids(client.get("/pages/boxes?status=paused")) == []
 
 
+def test_name_filter(client, few):
+    named = client.post("/pages/boxes", json={"name": "named"}).json()["box_id"]
+    try:
+        assert ids(client.get("/pages/boxes?name=named")) == ids(client.get("/pages/boxes?name=named&status=configured")) == [named]
+        assert ids(client.get("/pages/boxes?name=nam")) == ids(client.get("/pages/boxes?name=named&status=running")) == []
+    finally:
+        client.delete("/pages/boxes/" + named)
+
+
 @pytest.mark.parametrize(
     "query, field",
     [("status=", "status"), ("status=up", "status"), ("pageSize=0", "pageSize"), ("pageSize=1001", "pageSize"), ("pageSize=x", "pageSize")]

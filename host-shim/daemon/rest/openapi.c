@@ -29,7 +29,7 @@ static const struct note {
 	{"GET", "/prefixes", "The registered prefixes", 200, NULL, "PrefixList", ""},
 	{"POST", "/prefixes", "Register a prefix", 204, "NewPrefix", NULL, ""},
 	{"DELETE", "/prefixes/{name}", "Remove a prefix that has nothing in it", 204, NULL, NULL, ""},
-	{"GET", "/boxes", "List boxes, by age", 200, NULL, "BoxList", "status pageSize pageToken"},
+	{"GET", "/boxes", "List boxes, by age", 200, NULL, "BoxList", "status name pageSize pageToken"},
 	{"POST", "/boxes", "Make a box; it is started when it is first needed", 201, "NewBox", "Box", ""},
 	{"GET", "/boxes/{box}", "A box, by id or name", 200, NULL, "Box", ""},
 	{"HEAD", "/boxes/{box}", "Whether a box is there", 204, NULL, NULL, ""},
