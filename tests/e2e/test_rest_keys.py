@@ -223,7 +223,13 @@ def test_boxes_of_a_prefix_are_limited(guarded, prefixes):
         got = [r.status_code for r in pool.map(lambda _: guarded.admin.post("/acme/boxes", json={}), range(8))]
     assert sorted(got) == [201] * 2 + [429] * 6
     assert error_of(guarded.admin.post("/acme/boxes", json={}))["code"] == "resource_exhausted"
-    assert guarded.admin.get("/config").json()["capabilities"]["max_boxes_per_prefix"] == 1000
+    # Whoever may look is told the prefix's own limit, all others what is the most.
+    eu = bearer(guarded.url, make_key(guarded.admin, "counter", "box:read", prefix="/acme/eu")["value"])
+    acme = bearer(guarded.url, make_key(guarded.admin, "counter", "box:read", prefix="/acme")["value"])
+    asked = [(guarded.admin, "/acme", 2), (guarded.admin, "", 1000), (acme, "", 2), (acme, "/acme", 2), (eu, "/acme", 1000), (Client(guarded.url), "/acme", 1000)]
+    for who, prefix, limit in asked:
+        told = who.get(prefix + "/config").json()["capabilities"]
+        assert told["max_boxes_per_prefix"] == told["max_boxes_per_path_prefix"] == limit
 
 
 @pytest.mark.parametrize("prefix", ["", "boxes", "metrics/a", "a//b", "-a", "a b", "x" * 129, "v1", "prefixes"])
