@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from client import Client, error_of
+from client import Client, Execution, error_of
 from debian import debian_tar
 from oci import Image, Index, PlainRegistry, Registry, digest, entry, hard, link, tar
 
@@ -603,7 +603,8 @@ def test_a_box_of_an_image_from_a_registry(images, host, push):
         entry("usr/share/.wh.base-files", b""),
         entry("srv/attributes", b"", pax_headers={"SCHILY.xattr.user.colour": "blue"}),
     )
-    image = Image(debian_tar().read_bytes(), own, Env=["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "FROM=image", "BOTH=image"], WorkingDir="/srv", User="worker")
+    image = Image(debian_tar().read_bytes(), own, Env=["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "FROM=image", "BOTH=image"], WorkingDir="/srv", User="worker",
+                  Entrypoint=["/bin/bash", "-c"], Cmd=["id -un; pwd; exit 4"])
     name = push(image, "debian:box")
     r = images.post("/boxes", json={"image": name, "env": {"BOTH": "box"}, "memory_mib": 256})
     assert r.status_code == 201, r.text
@@ -612,6 +613,12 @@ def test_a_box_of_an_image_from_a_registry(images, host, push):
     r = images.delete(path(name))
     assert r.status_code == 409 and "1 box" in error_of(r)["message"]
     assert images.post("/images/prune", json={"all": True}).json()["references_deleted"] == 0
+    # What the image says is run if that is asked for, and not otherwise.
+    asked = images.post("/boxes", json={"image": name, "image_command": True, "memory_mib": 256}).json()["box_id"]
+    x = Execution(images, asked, images.post(f"/boxes/{asked}/start").json()["main_execution_id"])
+    out, _, end = x.collect()
+    assert (out, end["exit_code"]) == (b"worker\n/srv\n", 4)
+    assert images.remove(asked).status_code == 204
     script = (
         "id -un; pwd; echo $FROM $BOTH; cat mine; stat -c '%a %u %g %h' mine; stat -c '%a %u %g' . /usr/bin/passwd /usr/bin/chage;"
         "stat -c %F link; test -e /usr/share/base-files || echo hidden; [ mine -ef same ] && echo same; touch new && ls"

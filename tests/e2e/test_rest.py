@@ -1,6 +1,7 @@
 """The REST API as its clients see it: shapes, streams, WebSocket rules, and every bad input."""
 
 import json
+import os
 import re
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 import pytest
 import websocket
 
-from client import Client, error_of
+from client import Client, error_of, receive_all
 
 # ---- discovery -----------------------------------------------------------------------------------------
 
@@ -17,9 +18,13 @@ from client import Client, error_of
 def test_config_says_what_is_there(client):
     r = client.get("/config")
     assert r.status_code == 200
-    c = r.json()["capabilities"]
-    for flag in ("linux_capabilities", "snapshots", "clone", "export", "import"):
-        assert c[flag + "_enabled"] is True
+    c = r.json()
+    for flag in ("linux_capabilities", "snapshots", "clone", "export", "import", "tty", "streaming"):
+        assert c["capabilities"][flag + "_enabled"] is True
+    # Of the 2026-02 dialect: its clients keep to what is said here.
+    assert c["capabilities"]["supported_security_presets"] == ["development", "standard", "maximum"]
+    assert c["defaults"]["auto_remove"] is False and c["defaults"]["auto_resume"] is True
+    assert c["defaults"]["security_preset"] == "development"
 
 
 def test_me(client):
@@ -44,7 +49,7 @@ def test_registered_prefix(client, box):
 
 def test_box_has_what_the_sdks_need(client, box):
     b = client.get(f"/boxes/{box}").json()
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,128}", b["box_id"])
+    assert re.fullmatch(r"[0-9A-Z]{26}", b["box_id"])  # 2026-02 wants a ULID
     assert b["status"] == "running" and b["name"] == "shared" and b["image"].startswith("tenon/base")
     assert type(b["cpus"]) is int and type(b["memory_mib"]) is int and type(b["pid"]) is int
     for t in ("created_at", "updated_at"):
@@ -562,6 +567,13 @@ def test_bad_exec_fields(client, box, body, field):
         ({"network": {"mode": "enabled", "outbound": {"mode": "enabled"}}}, "network.mode"),
         ({"network": {"outbound": {"mode": "enabled", "ports": 1}}}, "network.outbound.ports"),
         ({"advanced": {"turbo": True}}, "advanced.turbo"),
+        ({"tty": "yes"}, "tty"),
+        ({"detach": "yes"}, "detach"),
+        ({"image_command": "yes"}, "image_command"),
+        ({"open_stdin": 1}, "open_stdin"),
+        ({"auto_remove": "yes"}, "auto_remove"),
+        ({"advanced": {"capabilities": {"add": ["FLY"]}}}, "advanced.capabilities.add"),
+        ({"volumes": [{"guest_path": "/a"}]}, "volumes.managed_volume"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -577,8 +589,14 @@ def test_bad_box_fields_create_nothing(client, body, field):
     "body, field",
     [
         ({"secrets": [{"name": "a", "value": "b"}]}, "secrets"),
+        ({"rootfs_path": "/srv/root"}, "rootfs_path"),
+        ({"ports": [{"guest_port": 80}]}, "ports"),
+        ({"health_check": {"command": "true"}}, "health_check"),
+        ({"volumes": [{"host_path": "/srv", "guest_path": "/srv"}]}, "volumes.host_path"),
         ({"network": {"mode": "enabled", "allow_net": ["example.com"]}}, "network.allow_net"),
+        ({"network": {"allow_net": ["example.com"]}}, "network.allow_net"),
         ({"network": {"outbound": {"mode": "enabled", "allow_net": ["10.0.0.0/8"]}}}, "network.outbound.allow_net"),
+        ({"network": {"inbound": {"mode": "enabled", "allow_net": ["10.0.0.0/8"]}}}, "network.inbound.allow_net"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(client, body, field):
@@ -691,3 +709,18 @@ def test_admin_key(make_daemon):
         assert r.headers["WWW-Authenticate"] == "Bearer"
     assert Client(d.url, {"Authorization": "Bearer " + key}).get("/boxes").json()["boxes"] == []
     assert key not in d.log_tail()
+
+
+def test_the_unix_socket_is_trusted_by_its_mode(make_daemon, tmp_path):
+    before = os.umask(0)
+    try:
+        d = make_daemon("--unix", tmp_path / "s", auth=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(tmp_path / "s"))
+        s.sendall(b"GET /v1/prefixes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert receive_all(s).startswith(b"HTTP/1.1 200 ")  # which is the admin's
+    assert Client(d.url).get("/prefixes").status_code == 401

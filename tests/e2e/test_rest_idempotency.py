@@ -85,6 +85,20 @@ def test_start_and_stop(client, box, key):
     assert client.post(f"/boxes/{box}/stop", json={"timeout_seconds": -1}, headers={"Idempotency-Key": "bad"}).status_code == 400
 
 
+def test_what_else_lists_it(client, box, key):
+    """A pull, a stop and a deletion: the first answer again, and another body is another request."""
+    body = {"reference": "tenon/base"}
+    answers = [client.post("/images/pull", json=body, headers=key) for _ in range(2)]
+    assert answers[0].status_code == 200 and answers[0].text == answers[1].text and "Idempotency-Replayed" in answers[1].headers
+    assert client.post("/images/pull", json={"reference": "other"}, headers=key).status_code == 422
+    b = client.create()["box_id"]
+    for call in (lambda **kw: client.post(f"/boxes/{b}/stop", **kw), lambda **kw: client.delete(f"/boxes/{b}", **kw)):
+        own = {"Idempotency-Key": str(uuid.uuid4())}
+        answers = [call(headers=own) for _ in range(2)]
+        assert answers[0].status_code in (200, 204) and answers[0].status_code == answers[1].status_code
+        assert answers[0].text == answers[1].text and "Idempotency-Replayed" in answers[1].headers
+
+
 @pytest.mark.parametrize("value", ["", "a b", "x" * 256, "\u00e9"])
 def test_bad_keys(client, value):
     r = client.post("/boxes", json={}, headers={"Idempotency-Key": value.encode("latin-1")})

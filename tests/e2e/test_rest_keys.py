@@ -73,6 +73,15 @@ def test_me_says_what_a_key_may(guarded):
     assert me["display_name"] == "me" and me["path_prefix"] is None and me["expires_at"] is None
 
 
+@pytest.mark.parametrize("word", ["images:read", "images:write", "runtime:admin"])
+def test_me_has_a_word_for_every_scope(guarded, word):
+    """What is not in the list is not served, and what is served is in it."""
+    k = make_key(guarded.admin, "one", word)
+    assert bearer(guarded.url, k["value"]).get("/me").json()["scopes"] == ["me:read", word]
+    assert word in guarded.admin.get("/me").json()["scopes"]
+    assert guarded.admin.delete("/api-keys/one").status_code == 204
+
+
 def test_scopes_are_asked_for(guarded):
     reader = bearer(guarded.url, make_key(guarded.admin, "reader", "box:read")["value"])
     assert reader.get("/boxes").status_code == 200
@@ -214,7 +223,13 @@ def test_boxes_of_a_prefix_are_limited(guarded, prefixes):
         got = [r.status_code for r in pool.map(lambda _: guarded.admin.post("/acme/boxes", json={}), range(8))]
     assert sorted(got) == [201] * 2 + [429] * 6
     assert error_of(guarded.admin.post("/acme/boxes", json={}))["code"] == "resource_exhausted"
-    assert guarded.admin.get("/config").json()["capabilities"]["max_boxes_per_prefix"] == 1000
+    # Whoever may look is told the prefix's own limit, all others what is the most.
+    eu = bearer(guarded.url, make_key(guarded.admin, "counter", "box:read", prefix="/acme/eu")["value"])
+    acme = bearer(guarded.url, make_key(guarded.admin, "counter", "box:read", prefix="/acme")["value"])
+    asked = [(guarded.admin, "/acme", 2), (guarded.admin, "", 1000), (acme, "", 2), (acme, "/acme", 2), (eu, "/acme", 1000), (Client(guarded.url), "/acme", 1000)]
+    for who, prefix, limit in asked:
+        told = who.get(prefix + "/config").json()["capabilities"]
+        assert told["max_boxes_per_prefix"] == told["max_boxes_per_path_prefix"] == limit
 
 
 @pytest.mark.parametrize("prefix", ["", "boxes", "metrics/a", "a//b", "-a", "a b", "x" * 129, "v1", "prefixes"])

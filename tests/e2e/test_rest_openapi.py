@@ -42,6 +42,33 @@ def test_methods_are_those_of_the_router(client, document):
         assert r.status_code == 405 and set(r.headers["Allow"].lower().split(", ")) == known, path
 
 
+@pytest.mark.parametrize(
+    "operation, names",
+    [
+        ("post /boxes/{box}/exec", {"wait"}),
+        ("put /boxes/{box}/files/content", {"path", "mode", "parents", "overwrite"}),
+        ("get /boxes/{box}/files/list", {"path", "depth", "limit"}),
+        ("get /boxes/{box}/files/content", {"path", "Range"}),
+        ("post /boxes/{box}/executions/{id}/input", {"X-Close-Stdin"}),
+        ("get /boxes/{box}/executions/{id}/output", {"from", "Last-Event-ID"}),
+    ],
+)
+def test_what_may_be_said_beside_the_body(document, operation, names):
+    method, path = operation.split()
+    said = {p["name"] for p in document["paths"][path][method]["parameters"] if p["in"] != "path"}
+    assert said - {"Idempotency-Key"} == names
+
+
+def test_bodies_of_terminals_tunnels_and_waits(client, document, box):
+    resize = document["paths"]["/boxes/{box}/executions/{id}/resize"]["post"]["requestBody"]
+    assert resize["content"]["application/json"]["schema"]["$ref"].endswith("/Resize")
+    tunnel = document["paths"]["/boxes/{box}/network/tunnel"]["post"]["responses"]["200"]
+    waited = client.post(f"/boxes/{box}/exec?wait=true", json={"command": "echo", "args": ["on"]})
+    fits(document, {"$ref": "/Waited"}, waited.json(), "wait")
+    assert waited.status_code == 200 and "200" in document["paths"]["/boxes/{box}/exec"]["post"]["responses"]
+    assert tunnel["content"]["application/json"]["schema"]["$ref"].endswith("/Tunnel")
+
+
 def fits(document, schema, value, where):
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]

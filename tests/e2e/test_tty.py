@@ -61,7 +61,7 @@ def test_resize_over_the_websocket(client, box):
 def test_resize_without_a_terminal_is_refused(client, box):
     x = client.exec(box, "sleep", "60")
     e = error_of(r := client.post(x.path + "/resize", json={"cols": 80, "rows": 24}))
-    assert r.status_code in (400, 409) and e["message"]
+    assert r.status_code == 409 and e["code"] == "invalid_state" and "no terminal" in e["message"]
     x.kill()
 
 

@@ -30,6 +30,10 @@ def account(make_daemon):
     assert admin.post("/prefixes", json={"prefix": "sdk/team"}).status_code == 204
     key = {"name": "sdk", "permissions": ["write:boxes", "delete:boxes", "write:volumes", "delete:volumes"]}
     value = admin.post("/sdk/team/api-keys", json=key).json()["value"]
-    yield d.url, value, "sdk/team"
-    for b in admin.get("/sdk/team/boxes").json()["boxes"]:
-        admin.delete(f"/sdk/team/boxes/{b['box_id']}?force=true")
+    scopes = ["boxes:read", "boxes:write", "boxes:exec", "images:read", "images:write", "runtime:admin"]
+    # Clients of the 2026-02 dialect know no prefix but "default"; what they call one is the API's version.
+    old = admin.post("/oauth/clients", json={"name": "old", "scopes": scopes}).json()
+    yield {"new": (d.url, value, "sdk/team"), "old": (d.url, old["client_id"] + ":" + old["client_secret"], "v1")}
+    for prefix in ("/sdk/team", "/default"):
+        for b in admin.get(prefix + "/boxes").json()["boxes"]:
+            admin.delete(f"{prefix}/boxes/{b['box_id']}?force=true")

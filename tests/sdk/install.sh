@@ -4,9 +4,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-# PyPI has none before 0.9, so no published client speaks the 2026-02 dialect.
+# Python's 0.9.0 and 0.9.1 speak the 2026-02 dialect; PyPI has none before.
 node_versions="0.9.7 0.10.0"
-python_versions="0.9.7 0.10.8"
+python_versions="0.9.1 0.9.7 0.10.8"
 
 # A version that was cut off half way is made anew: the folder gets its name at the end.
 for v in $node_versions; do

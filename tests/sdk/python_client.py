@@ -162,11 +162,15 @@ async def main(archives, url, key, prefix):
     got["stopped"] = (await runtime.get_info(name)).state.status
     await runtime.remove(box.id, False)
     got["gone"] = await runtime.get_info(name)
-    got["stranger"] = await failure(connect(url, "wrong", prefix).list_info())
+    got["stranger"] = await failure(connect(url, "wrong:wrong", prefix).list_info())
     print(json.dumps(got))
 
 
 def connect(url, key, prefix):
+    if not hasattr(boxlite, "ApiKeyCredential"):
+        # 0.9.1 speaks the 2026-02 dialect: key is the id and the secret of a client.
+        id, _, secret = key.partition(":")
+        return boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(url=url, client_id=id, client_secret=secret, prefix=prefix))
     credential = boxlite.ApiKeyCredential(key)
     return boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(url=url, credential=credential, path_prefix=prefix))
 

@@ -167,7 +167,7 @@ struct execution_info {
 void execution_get_info(const struct execution *x, struct execution_info *out);
 typedef void (*execution_done_fn)(void *arg, const struct failure *f);
 void execution_signal(struct execution *x, int signo, execution_done_fn done, void *arg);
-/* Of its terminal. Without one the agent refuses. */
+/* Of its terminal; without one FAIL_CONFLICT. */
 void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg);
 void execution_kill(struct execution *x, execution_done_fn done, void *arg); /* KILL to all of it */
 /* Copies data; done when the agent has acknowledged the bytes (POST …/input), or failed. At most 1 MiB per

@@ -421,6 +421,9 @@ static void on_resized(void *arg, const Tenon__Response *m, const struct err *wh
 		failure_set(told = &f, FAIL_UNAVAILABLE, "the size may not have arrived: %s", why->msg);
 	else if (m->error)
 		failure_from_agent(told = &f, m->error);
+	/* The size is known to be good: it is the execution that has no terminal, or none any more. */
+	if (told && (f.kind == FAIL_INVALID || f.kind == FAIL_NOT_FOUND))
+		failure_set(told, FAIL_CONFLICT, "the execution has no terminal");
 	if (c->done)
 		c->done(c->arg, told);
 	execution_unref(c->execution);

@@ -230,6 +230,7 @@ void rest_create_box(void *app, struct http_request *r)
 
 struct listing {
 	const char *status; /* NULL: all */
+	const char *name;   /* the same */
 	const char *after;  /* the id that the last page ended with; "" at first */
 	struct box **boxes;
 	size_t count, room;
@@ -240,8 +241,9 @@ static void collect(void *arg, struct box *b)
 	struct listing *l = arg;
 	struct box_info i;
 	box_get_info(b, &i);
-	bool wanted =
-		strcmp(i.id, l->after) > 0 && (!l->status || strcmp(status_name(i.status), l->status) == 0);
+	bool wanted = strcmp(i.id, l->after) > 0 &&
+		      (!l->status || strcmp(status_name(i.status), l->status) == 0) &&
+		      (!l->name || (i.name && strcmp(i.name, l->name) == 0));
 	if (wanted && l->count < l->room)
 		l->boxes[l->count++] = b;
 }
@@ -294,6 +296,7 @@ void rest_list_boxes(void *app, struct http_request *r)
 	const struct tenant *t = rest_tenant(rest, r);
 	if (!t || !read_status(r, &l.status) || !rest_read_page(r, &size, &l.after))
 		return;
+	l.name = http_query(r, "name");
 	if (!l.after)
 		l.after = "";
 	l.room = boxes_count(rest->config.boxes, t->prefix);

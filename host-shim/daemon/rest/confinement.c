@@ -37,6 +37,15 @@ static Tenon__Preset read_preset(struct fields *f)
 	return TENON__PRESET__PRESET_NONE;
 }
 
+json_t *rest_presets(void)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; i < sizeof presets / sizeof *presets; i++)
+		if (presets[i])
+			json_array_append_new(list, json_string(presets[i]));
+	return list;
+}
+
 const char *rest_read_preset(struct fields *f)
 {
 	return presets[read_preset(f)];

@@ -91,6 +91,8 @@ bool exec_request_read(struct exec_request *q, struct http_request *r);
  * fuzzer. */
 bool exec_request_parse(struct exec_request *q, const void *body, size_t len);
 void exec_request_finish(struct exec_request *q);
+/* The names of all presets, the least confined first. */
+json_t *rest_presets(void);
 /* A preset's name; NULL with or without a fault. */
 const char *rest_read_preset(struct fields *f);
 /* rows and cols of a terminal; 0 where absent, which is a fault if they are required. */

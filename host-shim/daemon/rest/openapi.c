@@ -35,7 +35,7 @@ static const struct note {
 	{"GET", "/prefixes", "The registered prefixes", 200, NULL, "PrefixList", ""},
 	{"POST", "/prefixes", "Register a prefix", 204, "NewPrefix", NULL, ""},
 	{"DELETE", "/prefixes/{name}", "Remove a prefix that has nothing in it", 204, NULL, NULL, ""},
-	{"GET", "/boxes", "List boxes, by age", 200, NULL, "BoxList", "status pageSize pageToken"},
+	{"GET", "/boxes", "List boxes, by age", 200, NULL, "BoxList", "status name pageSize pageToken"},
 	{"POST", "/boxes", "Make a box; it is started when it is first needed", 201, "NewBox", "Box", ""},
 	{"GET", "/boxes/{box}", "A box, by id or name", 200, NULL, "Box", ""},
 	{"HEAD", "/boxes/{box}", "Whether a box is there", 204, NULL, NULL, ""},
@@ -43,7 +43,7 @@ static const struct note {
 	{"POST", "/boxes/{box}/start", "Start a box; nothing if it runs", 200, NULL, "Box", ""},
 	{"POST", "/boxes/{box}/stop", "Stop a box in order, by force after a time", 200, "Stop", "Box", ""},
 	{"POST", "/boxes/{box}/exec", "Run a command, in a box that is started if need be", 201, "Exec",
-	 "Started", ""},
+	 "Started", "wait"},
 	{"GET", "/boxes/{box}/executions/{id}", "How a command is doing", 200, NULL, "Execution", ""},
 	{"GET", "/boxes/{box}/attach", "The main command's output and input over a WebSocket", 101, NULL,
 	 NULL, "from"},
@@ -66,19 +66,19 @@ static const struct note {
 	{"GET", "/boxes/{box}/files/content", "A file's bytes, or a range of them", 200, NULL, NULL, "path"},
 	{"HEAD", "/boxes/{box}/files/content", "A file's size and times", 200, NULL, NULL, "path"},
 	{"PUT", "/boxes/{box}/files/content", "Write a file, whole or not at all", 204, NULL, NULL,
-	 "path mode"},
+	 "path mode parents overwrite"},
 	{"DELETE", "/boxes/{box}/files/content", "Remove a file or a folder", 204, NULL, NULL,
 	 "path recursive"},
-	{"GET", "/boxes/{box}/files/list", "What is in a folder", 200, NULL, NULL, "path depth"},
+	{"GET", "/boxes/{box}/files/list", "What is in a folder", 200, NULL, NULL, "path depth limit"},
 	{"GET", "/boxes/{box}/files/watch", "Changes below a folder, as server-sent events", 200, NULL, NULL,
 	 "path recursive"},
 	{"GET", "/boxes/{box}/processes", "What runs in a box", 200, NULL, NULL, ""},
 	{"GET", "/boxes/{box}/console", "The console's log", 200, NULL, NULL, "follow"},
 	{"GET", "/boxes/{box}/executions", "The commands of a box", 200, NULL, NULL, "limit"},
-	{"POST", "/boxes/{box}/executions/{id}/resize", "Set a terminal's size", 204, NULL, NULL, ""},
+	{"POST", "/boxes/{box}/executions/{id}/resize", "Set a terminal's size", 204, "Resize", NULL, ""},
 	{"DELETE", "/boxes/{box}/network/tunnel", "End a tunnel and its connections", 204, NULL, NULL,
 	 "port"},
-	{"POST", "/boxes/{box}/network/tunnel", "A way to a port of the box's loopback", 200, NULL, NULL,
+	{"POST", "/boxes/{box}/network/tunnel", "A way to a port of the box's loopback", 200, NULL, "Tunnel",
 	 "port"},
 	{"POST", "/images/pull", "Fetch an image; its progress as server-sent events if Accept asks for them",
 	 200, "Pull", "Image", ""},
@@ -114,6 +114,27 @@ static const struct note {
 	 ""},
 };
 
+/* What few have: headers that mean something, a second status of success. */
+static const struct extra {
+	const char *method, *path, *headers;
+	unsigned status; /* 0: none */
+	const char *returns;
+} extras[] = {
+	{"POST", "/boxes/{box}/exec", "", 200, "Waited"},
+	{"GET", "/boxes/{box}/files/content", "Range", 206, NULL},
+	{"POST", "/boxes/{box}/executions/{id}/input", "X-Close-Stdin", 0, NULL},
+	{"GET", "/boxes/{box}/executions/{id}/output", "Last-Event-ID", 0, NULL},
+};
+
+static const struct extra *find_extra(const struct http_route *route)
+{
+	static const struct extra none = {.headers = ""};
+	for (size_t i = 0; i < sizeof extras / sizeof *extras; i++)
+		if (strcmp(extras[i].method, route->method) == 0 && strcmp(extras[i].path, route->path) == 0)
+			return &extras[i];
+	return &none;
+}
+
 static const struct note *find_note(const struct http_route *route)
 {
 	static const struct note none = {.summary = "", .query = ""};
@@ -137,34 +158,44 @@ static void add_parameter(json_t *list, const char *name, size_t len, const char
 
 static json_t *parameters(const struct http_route *route, const struct note *n)
 {
+	const char *header = find_extra(route)->headers;
 	json_t *list = json_array();
 	for (const char *at = route->path; (at = strchr(at, '{')); at++)
 		add_parameter(list, at + 1, strcspn(at + 1, "}"), "path", "string");
 	for (const char *at = n->query; *at; at += strspn(at, " ")) {
 		size_t len = strcspn(at, " ");
-		const char *type = strncmp(at, "force", len) == 0 ? "boolean"
+		const char *type = strncmp(at, "force", len) == 0 || strncmp(at, "wait", len) == 0 ? "boolean"
 				   : strncmp(at, "from", len) == 0 || strncmp(at, "pageSize", len) == 0
 					   ? "integer"
 					   : "string";
 		add_parameter(list, at, len, "query", type);
 		at += len;
 	}
+	if (*header)
+		add_parameter(list, header, strlen(header), "header", "string");
 	if (route->flags & ROUTE_ONCE)
 		add_parameter(list, "Idempotency-Key", strlen("Idempotency-Key"), "header", "string");
 	return list;
 }
 
-static json_t *responses(const struct note *n)
+static void add_response(json_t *all, unsigned status, const char *returns)
 {
+	char text[16];
+	json_t *good = json_pack("{s:s}", "description", "done");
+	if (returns)
+		json_object_set_new(good, "content", content(returns));
+	snprintf(text, sizeof text, "%u", status);
+	json_object_set_new(all, text, good);
+}
+
+static json_t *responses(const struct http_route *route, const struct note *n)
+{
+	const struct extra *x = find_extra(route);
 	json_t *all = json_object();
-	char status[16];
-	if (n->status) {
-		json_t *good = json_pack("{s:s}", "description", "done");
-		if (n->returns)
-			json_object_set_new(good, "content", content(n->returns));
-		snprintf(status, sizeof status, "%u", n->status);
-		json_object_set_new(all, status, good);
-	}
+	if (n->status)
+		add_response(all, n->status, n->returns);
+	if (x->status)
+		add_response(all, x->status, x->returns);
 	json_object_set_new(all, "default",
 			    json_pack("{s:s, s:o}", "description",
 				      n->status ? "an error" : "not built yet: 400, unsupported", "content",
@@ -177,7 +208,7 @@ static json_t *operation(const struct http_route *route)
 	const struct note *n = find_note(route);
 	const char *scope = scopes_name(route->scopes);
 	json_t *o = json_pack("{s:s, s:o, s:o}", "summary", n->summary, "parameters", parameters(route, n),
-			      "responses", responses(n));
+			      "responses", responses(route, n));
 	if (n->takes)
 		json_object_set_new(o, "requestBody", json_pack("{s:o}", "content", content(n->takes)));
 	json_t *security = json_array();

@@ -192,6 +192,9 @@ static void read_mount(struct fields *parent, json_t *object, struct volume_moun
 {
 	struct fields f;
 	fields_open(&f, object, "volumes.");
+	/* Of the 2026-02 dialect. Folders of the host are the admin's. */
+	if (fields_any(&f, "host_path"))
+		fields_refuse(&f, "host_path", "is not supported: name a managed_volume");
 	const char *volume = fields_string(&f, "managed_volume", 1, 128);
 	if (!volume)
 		fields_fault(&f, "managed_volume", "is missing: the id or name of a volume");

@@ -78,6 +78,7 @@ def configure(folder, ids, header):
         "DELETE /boxes/{box}/files/content": {"query.path": "/root/put"},
         "GET /boxes/{box}/files/list": {"query.path": "/etc"},
         "GET /boxes/{box}/console": {"query.follow": "false"},
+        "POST /boxes/{box}/exec": {"query.wait": "false"},  # a command may never end
     }.items():
         lines += ["[[operations]]", f"include-name = {name(operation)}"]
         lines += ["parameters = { " + ", ".join(f"{name(k)} = {name(v)}" for k, v in values.items()) + " }"]

@@ -252,7 +252,7 @@ void execution_signal(struct execution *x, int signo, execution_done_fn done, vo
 
 void execution_resize(struct execution *x, unsigned rows, unsigned cols, execution_done_fn done, void *arg)
 {
-	struct failure f = {.kind = FAIL_INVALID, .message = "the execution has no terminal"};
+	struct failure f = {.kind = FAIL_CONFLICT, .message = "the execution has no terminal"};
 	if (x->tty) {
 		x->rows = rows;
 		x->cols = cols;
