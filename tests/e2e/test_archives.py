@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from client import error_of
+from client import Client, error_of, receive_all
 from test_snapshots import check_disks, files, read, snapshot, stop, wait_files, write
 
 GIB = 1 << 30
@@ -372,6 +372,49 @@ def test_who_leaves_ends_it(client, own, exported):
     assert len(export(client, box)) > 20_000_000
     client.remove(box)
     assert len(files(own)) <= before + 10
+
+
+def import_in_two(client, base, archive, meanwhile):
+    """The answers of two imports that both had begun before `meanwhile` was."""
+    half = len(archive) // 2
+    key = client.http.headers["Authorization"]
+    head = f"POST /v1{base}/boxes/import HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nConnection: close\r\nContent-Length: {len(archive)}\r\n\r\n"
+    with client.connect(60) as one, client.connect(60) as two:
+        for s in (one, two):
+            s.sendall(head.encode() + archive[:half])
+        meanwhile()
+        for s in (one, two):
+            s.sendall(archive[half:])
+        return sorted(receive_all(s).split(b" ", 2)[1] for s in (one, two))
+
+
+def test_what_happens_to_the_prefix_meanwhile(make_daemon):
+    d = make_daemon(auth=True)
+    admin = Client(d.url, {"Authorization": "Bearer " + (d.state / "admin.key").read_text().strip()})
+    box = admin.create(memory_mib=192, disk_size_gb=1)["box_id"]
+    archive = export(admin, box)
+    admin.remove(box)
+
+    def begun():
+        end = time.monotonic() + 20
+        while len(list((d.state / "archives").iterdir())) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def removed():
+        begun()
+        assert admin.delete("/prefixes/brief").status_code == 204
+
+    # As many boxes as may be, and not one for each import that saw room for one.
+    assert admin.post("/prefixes", json={"prefix": "brief", "max_boxes": 1}).status_code == 204
+    assert import_in_two(admin, "/brief", archive, begun) == [b"201", b"429"]
+    (only,) = admin.get("/brief/boxes").json()["boxes"]
+    assert admin.delete(f"/brief/boxes/{only['box_id']}").status_code == 204
+    # Of the next who has the prefix it is no box.
+    assert import_in_two(admin, "/brief", archive, removed) == [b"404", b"404"]
+    assert admin.post("/prefixes", json={"prefix": "brief"}).status_code == 204
+    assert admin.get("/brief/boxes").json()["boxes"] == []
+    assert not left_over(d) and not files(d)
 
 
 def test_many_at_once(client, own, exported):

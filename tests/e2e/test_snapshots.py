@@ -1,6 +1,7 @@
 """Snapshots and clones of real boxes: what is in them, what a box that runs notices of it, what stays on the disk."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -262,3 +263,34 @@ def test_over_restarts_of_tenond(make_daemon):
         assert read(client, box) == value
         stop(client, box)
     check_disks(d, leaks=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system takes root")
+def test_a_full_host_can_be_emptied(make_daemon):
+    """Without any room whatever is there can still be removed: that is how room is made."""
+    d = make_daemon()
+    d.process.terminate()
+    d.process.wait(30)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", d.state], capture_output=True).returncode:
+        d.start()
+        pytest.skip("no file systems can be mounted here")
+    try:
+        c = d.start().client()
+        boxes = [c.create(memory_mib=192, disk_size_gb=1)["box_id"] for _ in range(20)]
+        for box in boxes:
+            snapshot(c, box, "s")
+        with open(d.state / "ballast", "wb", buffering=0) as f, pytest.raises(OSError):
+            while True:
+                f.write(bytes(4096))
+        for box in boxes:
+            assert c.delete(f"/boxes/{box}/snapshots/s").status_code == 204
+            with open(d.state / "ballast", "ab", buffering=0) as f, pytest.raises(OSError):
+                while True:
+                    f.write(bytes(4096))
+            assert c.remove(box).status_code == 204
+        assert c.get("/boxes").json()["boxes"] == []
+    finally:
+        d.process.terminate()
+        d.process.wait(30)
+        subprocess.run(["umount", "-l", d.state], check=True)
+        d.start()

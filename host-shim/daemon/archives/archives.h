@@ -41,8 +41,10 @@ void archive_out_close(struct archive_out *o);
 
 /* ---- in ---- */
 struct archive_in;
-/* prefix: whose box it becomes; name: NULL: that of the archive, or none if that is taken. */
+/* prefix: whose box it becomes; name: NULL: that of the archive, or none if that is taken. may_add is asked
+ * when all of it is here, just before the box is added. */
 struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name,
+			      bool (*may_add)(void *arg, const char *prefix, struct failure *f),
 			      void (*wake)(void *arg), void *arg);
 /* Takes some of n bytes; less than n: wake tells when there is room again. */
 size_t archive_in_write(struct archive_in *i, const void *bytes, size_t n);

@@ -28,6 +28,7 @@ struct archive_in {
 	struct img *img;
 	struct layer *layer;
 	struct box *box;
+	bool (*may_add)(void *arg, const char *prefix, struct failure *f);
 	void (*wake)(void *arg);
 	void *arg;
 };
@@ -106,7 +107,12 @@ static int keep_image(struct archive_in *i, struct err *e)
 static void add_box(struct archive_in *i)
 {
 	struct box_spec spec = i->unpack.manifest.spec;
+	struct failure f;
 	struct err e;
+	if (!i->may_add(i->arg, i->prefix, &f)) {
+		fail(i, &f);
+		return;
+	}
 	spec.prefix = i->prefix;
 	if (i->name)
 		spec.name = i->name;
@@ -232,12 +238,14 @@ static void begin(struct archive_in *i, const char *prefix, const char *name)
 }
 
 struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name,
+			      bool (*may_add)(void *arg, const char *prefix, struct failure *f),
 			      void (*wake_fn)(void *arg), void *arg)
 {
 	struct archive_in *i = calloc(1, sizeof *i);
 	if (!i)
 		abort(); /* as in store_submit */
 	i->as = as;
+	i->may_add = may_add;
 	i->wake = wake_fn;
 	i->arg = arg;
 	i->unpack.folder = -1;

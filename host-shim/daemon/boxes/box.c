@@ -48,6 +48,11 @@ void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...
 	va_end(ap);
 }
 
+void box_store_failure(struct failure *f, int status, const struct err *e)
+{
+	box_failure(f, status == -ENOSPC ? FAIL_NO_SPACE : FAIL_INTERNAL, "the database failed: %s", e->msg);
+}
+
 static enum box_status status_of(const struct box *b)
 {
 	return b->row.life.status;

@@ -261,3 +261,5 @@ void remove_run_dir(const char *path);
 bool box_may_resume(const struct box *b, struct failure *f);
 void box_failure(struct failure *f, enum failure_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* From what a store_done_fn was told. */
+void box_store_failure(struct failure *f, int status, const struct err *e);

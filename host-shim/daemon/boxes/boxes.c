@@ -381,7 +381,7 @@ static void on_inserted(void *arg, int status, const struct err *e)
 		if (status == -EEXIST)
 			box_failure(&f, FAIL_EXISTS, "a box named %s exists", b->row.name);
 		else
-			box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+			box_store_failure(&f, status, e);
 		a->done(a->arg, NULL, &f);
 		layer_unref(steal_ptr(&b->layer));
 		box_destroy(b);

@@ -74,7 +74,7 @@ static void on_deleted(void *arg, int status, const struct err *e)
 	struct boxes *bs = b->boxes;
 	if (!bs->closing && status < 0) {
 		struct failure f;
-		box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		box_store_failure(&f, status, e);
 		b->doomed = false;
 		box_tell(b, WISH_GONE, &f);
 	} else if (!bs->closing) {

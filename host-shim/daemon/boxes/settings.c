@@ -68,7 +68,8 @@ static char **read_list(const json_t *o, const char *name, bool *whole)
 		return NULL;
 	size_t n = json_array_size(array);
 	char **out = calloc(n + 1, sizeof *out);
-	for (size_t i = 0; out && i < n; i++) {
+	/* Not past one that is none: where the list has a NULL, it ends for whoever frees it. */
+	for (size_t i = 0; out && i < n && *whole; i++) {
 		const char *s = json_string_value(json_array_get(array, i));
 		out[i] = s ? strdup(s) : NULL;
 		*whole &= out[i] != NULL;

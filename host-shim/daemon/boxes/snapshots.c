@@ -111,7 +111,7 @@ static void on_inserted(void *arg, int status, const struct err *e)
 	s->listed = status == 0;
 	get_info(s, &i);
 	if (status < 0) {
-		box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		box_store_failure(&f, status, e);
 		layer_unref(s->layer);
 		drop(s);
 	}
@@ -221,7 +221,7 @@ static void on_deleted(void *arg, int status, const struct err *e)
 	void *done_arg = s->arg;
 	struct failure f;
 	if (status < 0) {
-		box_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		box_store_failure(&f, status, e);
 		s->listed = true;
 	} else {
 		layer_unref(s->layer);

@@ -60,7 +60,8 @@ static void on_departed(void *arg, int status, const struct err *e)
 		image_free(image);
 	}
 	if (status < 0)
-		images_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		images_failure(&f, status == -ENOSPC ? FAIL_NO_SPACE : FAIL_INTERNAL,
+			       "the database failed: %s", e->msg);
 	if (!is->closing)
 		d->done(d->arg, (unsigned)d->n_names, bytes, status < 0 ? &f : NULL);
 	departure_free(d);

@@ -279,7 +279,8 @@ static void on_added(void *arg, int status, const struct err *e)
 	if (a->held)
 		a->held->holds--;
 	if (status < 0) {
-		images_failure(&f, FAIL_INTERNAL, "the database failed: %s", e->msg);
+		images_failure(&f, status == -ENOSPC ? FAIL_NO_SPACE : FAIL_INTERNAL,
+			       "the database failed: %s", e->msg);
 		if (!images_by_digest(is, a->image.digest))
 			images_remove_file(is, a->image.digest);
 	} else if (!take_addition(is, a)) {

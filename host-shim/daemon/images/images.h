@@ -92,6 +92,8 @@ void images_each_pull(struct images *is, const char *prefix,
 		      void (*fn)(void *arg, const struct image_pull_info *i), void *arg);
 /* Those of this prefix who wait for it are told that it was cancelled. -ENOENT. */
 int images_cancel(struct images *is, const char *prefix, const char *id);
+/* Whether somebody of this prefix waits for a pull. */
+bool images_are_wanted(const struct images *is, const char *prefix);
 /* A file to receive an archive into, for image_request.archive. free() the path; unlink it if it is not asked
  * for. -1 with *e. */
 int images_open_archive(struct images *is, char **path, struct err *e);

@@ -265,6 +265,15 @@ static bool is_wanted_by(const struct job *j, const char *prefix)
 	return false;
 }
 
+bool images_are_wanted(const struct images *is, const char *prefix)
+{
+	const struct job *j;
+	LIST_FOREACH (j, &is->jobs, entry)
+		if (is_wanted_by(j, prefix))
+			return true;
+	return false;
+}
+
 void images_each_pull(struct images *is, const char *prefix,
 		      void (*fn)(void *arg, const struct image_pull_info *i), void *arg)
 {

@@ -104,6 +104,7 @@ void rest_export_box(void *app, struct http_request *r)
 /* ---- import ---- */
 
 struct import {
+	struct rest *rest;
 	struct http_request *r;
 	struct archive_in *in;
 };
@@ -126,6 +127,13 @@ static void on_import_wake(void *arg)
 	}
 	rest_box_created(m->r, b, state == ARCHIVE_FAILED ? &f : NULL);
 	import_free(m);
+}
+
+/* It took its time: others came, and the prefix may have gone and be somebody else's next. */
+static bool may_add(void *arg, const char *prefix, struct failure *f)
+{
+	const struct import *m = arg;
+	return rest_may_add(m->rest, prefix, f);
 }
 
 static size_t on_body(void *arg, const uint8_t *bytes, size_t n)
@@ -153,7 +161,7 @@ void rest_import_box(void *app, struct http_request *r)
 	struct rest *rest = app;
 	const struct tenant *t = rest_tenant(rest, r);
 	const char *name = http_query(r, "name");
-	if (!t || (name && !rest_box_name_ok(r, name)) || !rest_has_room(rest, r, t->prefix, t->max_boxes))
+	if (!t || (name && !rest_box_name_ok(r, name)) || !rest_has_room(rest, r, t->prefix))
 		return;
 	if (name && boxes_find(rest->config.boxes, t->prefix, name)) {
 		http_reply_error(r, HTTP_ALREADY_EXISTS, "a box named %s exists", name);
@@ -164,8 +172,9 @@ void rest_import_box(void *app, struct http_request *r)
 		http_reply_error(r, HTTP_INTERNAL, "no memory");
 		return;
 	}
+	m->rest = rest;
 	m->r = r;
-	m->in = archive_in(rest->config.archives, t->prefix, name, on_import_wake, m);
+	m->in = archive_in(rest->config.archives, t->prefix, name, may_add, on_import_wake, m);
 	http_receive(r, &sink, m);
 	http_on_gone(r, on_import_gone, m);
 	on_import_wake(m);

@@ -86,7 +86,6 @@ struct creation {
 	struct http_request *r;
 	struct box_request q;
 	char *prefix;
-	unsigned max_boxes;
 	struct image_want *want; /* while it is being fetched */
 };
 
@@ -111,19 +110,33 @@ void rest_box_created(void *arg, struct box *b, const struct failure *f)
 	}
 }
 
-bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes)
+bool rest_may_add(struct rest *rest, const char *prefix, struct failure *f)
 {
-	bool room = boxes_count(rest->config.boxes, prefix) < max_boxes;
+	const struct tenant *t = tenants_find(auth_tenants(rest->config.auth), prefix);
+	if (t && boxes_count(rest->config.boxes, prefix) < t->max_boxes)
+		return true;
+	*f = (struct failure){.kind = t ? FAIL_EXHAUSTED : FAIL_NOT_FOUND};
+	if (t)
+		snprintf(f->message, sizeof f->message, "%u boxes are there, and no more may be",
+			 t->max_boxes);
+	else
+		snprintf(f->message, sizeof f->message, "the prefix was removed meanwhile");
+	return false;
+}
+
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix)
+{
+	struct failure f;
+	bool room = rest_may_add(rest, prefix, &f);
 	if (!room)
-		http_reply_error(r, HTTP_RESOURCE_EXHAUSTED, "%u boxes are there, and no more may be",
-				 max_boxes);
+		rest_reply_failure(r, &f);
 	return room;
 }
 
 static bool may_create(struct creation *c)
 {
 	struct failure f;
-	if (!rest_has_room(c->rest, c->r, c->prefix, c->max_boxes))
+	if (!rest_has_room(c->rest, c->r, c->prefix))
 		return false;
 	bool ok = boxes_check(c->rest->config.boxes, &c->q.spec, &f);
 	if (!ok)
@@ -213,7 +226,7 @@ void rest_create_box(void *app, struct http_request *r)
 		http_reply_error(r, HTTP_INTERNAL, "no memory");
 		return;
 	}
-	*c = (struct creation){.rest = rest, .r = r, .prefix = prefix, .max_boxes = t->max_boxes};
+	*c = (struct creation){.rest = rest, .r = r, .prefix = prefix};
 	if (!box_request_read(&c->q, r)) {
 		free(prefix);
 		free(c);

@@ -359,7 +359,12 @@ static void on_archive_end(void *arg)
 				  .done = on_done,
 				  .arg = p};
 	struct rest *rest = l->rest;
-	begin_pull(rest, p, &q);
+	if (tenants_find(auth_tenants(rest->config.auth), l->prefix)) {
+		begin_pull(rest, p, &q);
+	} else {
+		http_reply_error(p->r, HTTP_NOT_FOUND, "the prefix was removed meanwhile");
+		pulling_free(p);
+	}
 	loading_free(l);
 }
 

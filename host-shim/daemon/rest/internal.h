@@ -184,7 +184,9 @@ void rest_stop_box(void *app, struct http_request *r);
 /* 201 with the new box, or the failure; arg is the request. */
 void rest_box_created(void *arg, struct box *b, const struct failure *f);
 /* Whether the tenant may have one more box; false after a 429. */
-bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix, unsigned max_boxes);
+bool rest_has_room(struct rest *rest, struct http_request *r, const char *prefix);
+/* The same at a moment of one's own, without a reply. */
+bool rest_may_add(struct rest *rest, const char *prefix, struct failure *f);
 /* box_spec.c: a name as rest_read_name has it, of a query; false after a 400. */
 bool rest_box_name_ok(struct http_request *r, const char *name);
 /* archives.c */

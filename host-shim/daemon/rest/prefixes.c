@@ -54,10 +54,11 @@ struct deletion {
 static bool is_empty(struct rest *rest, struct http_request *r, const char *prefix)
 {
 	if (!boxes_count(rest->config.boxes, prefix) && !volumes_count(rest->config.volumes, prefix) &&
-	    !credentials_any(auth_credentials(rest->config.auth), prefix))
+	    !credentials_any(auth_credentials(rest->config.auth), prefix) &&
+	    !images_are_wanted(rest->config.images, prefix))
 		return true;
 	http_reply_error(r, HTTP_INVALID_STATE,
-			 "boxes, volumes, keys or clients still belong to this prefix");
+			 "boxes, volumes, keys, clients or pulls still belong to this prefix");
 	return false;
 }
 

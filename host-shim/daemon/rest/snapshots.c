@@ -96,7 +96,7 @@ void rest_clone_box(void *app, struct http_request *r)
 	fields_parse(&f, body, len);
 	const char *name = rest_read_name(&f, 1);
 	if (rest_fields_ok(r, &f)) {
-		if (rest_has_room(rest, r, t->prefix, t->max_boxes))
+		if (rest_has_room(rest, r, t->prefix))
 			box_clone(b, name, rest_box_created, r);
 	}
 	fields_finish(&f);

@@ -1,8 +1,10 @@
 #include "store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
@@ -11,6 +13,9 @@
 #include "sql.h"
 
 #define BATCH_MAX 256 /* bounds how long the first of a batch waits for its commit */
+/* SQLite begins its log anew at 4 MiB, and may be late. */
+#define LOG_RESERVE (8 << 20)
+#define DATABASE_CHUNK (1 << 20)
 
 struct work {
 	STAILQ_ENTRY(work) entry;
@@ -234,6 +239,22 @@ int store_run(struct store *s, store_work_fn work, void *arg, struct err *e)
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
+/* On a host without room what is there must still be removable, and each removal is a write of ours: so the
+ * log has its blocks beforehand (it is begun anew from its start, sqlite.org/wal.html), and the file grows by
+ * more than it needs. Without room for even that it works as long as it does. */
+static void reserve(sqlite3 *db, const char *path)
+{
+	int chunk = DATABASE_CHUNK;
+	sqlite3_file_control(db, "main", SQLITE_FCNTL_CHUNK_SIZE, &chunk);
+	sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	_cleanup_free_ char *log = NULL;
+	if (asprintf(&log, "%s-wal", path) < 0)
+		return;
+	_cleanup_close_ int fd = open(log, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOG_RESERVE);
+}
+
 static int open_database(sqlite3 **out, const char *path, struct err *e)
 {
 	sqlite3 *db = NULL;
@@ -253,6 +274,7 @@ static int open_database(sqlite3 **out, const char *path, struct err *e)
 		sql_close(db);
 		return r;
 	}
+	reserve(db, path);
 	*out = db;
 	return 0;
 }

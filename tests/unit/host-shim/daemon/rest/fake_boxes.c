@@ -312,11 +312,13 @@ void archive_out_close(struct archive_out *o)
 }
 
 struct archive_in *archive_in(struct archives *as, const char *prefix, const char *name,
+			      bool (*may_add)(void *arg, const char *prefix, struct failure *f),
 			      void (*wake)(void *arg), void *arg)
 {
 	(void)as;
 	(void)prefix;
 	(void)name;
+	(void)may_add;
 	(void)wake;
 	(void)arg;
 	return calloc(1, sizeof(struct archive_in));
