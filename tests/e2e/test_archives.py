@@ -158,7 +158,7 @@ def test_an_image_that_is_not_here(make_daemon, exported, tmp_path):
 def test_of_a_running_box(client, own):
     """It goes on, and what comes out is its disk of one moment."""
     box = client.create(memory_mib=192, disk_size_gb=1)["box_id"]
-    x = client.exec(box, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >/root/value; done")
+    x = client.exec(box, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >/root/next; mv /root/next /root/value; done")
     time.sleep(0.3)
     archive = export(client, box)
     assert x.info()["status"] == "running"
