@@ -191,7 +191,7 @@ def test_deleted_snapshots_leave_nothing(client, own):
             stop(client, box)
     assert read(client, box) == "v20"
     stop(client, box)
-    wait_files(own, before + 3)
+    wait_files(own, before + 2)
     check_disks(own, leaks=True)
     for i, value in (28, "v20"), (29, "v20"):
         assert restore(client, box, f"s{i}").status_code == 204
