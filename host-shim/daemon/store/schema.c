@@ -174,8 +174,8 @@ static const char *const steps[] = {
 	"INSERT INTO layers SELECT id, '', 1 FROM boxes;",
 
 	/* The main command of a box: its execution of the latest start, and how that ended. */
-	"ALTER TABLE boxes ADD COLUMN main_execution TEXT;"
-	"ALTER TABLE boxes ADD COLUMN exit_code INTEGER;",
+	("ALTER TABLE boxes ADD COLUMN main_execution TEXT;"
+	 "ALTER TABLE boxes ADD COLUMN exit_code INTEGER;"),
 };
 
 #define NEWEST ((int)(sizeof steps / sizeof *steps))
