@@ -142,7 +142,7 @@ static void punch(struct exec_table *t, const void *from, size_t size)
 void exec_table_narrow(struct exec_table *t, int row, enum frame_channel c)
 {
 	struct ring *r = exec_table_window(t, row, c);
-	if (r->wide)
+	if (r->wide && r->wide <= EXEC_WIDE) /* a row that was handed over and is refused may say anything */
 		punch(t, t->arena->wide[r->wide - 1], RING_WIDE);
 	r->wide = 0;
 }
