@@ -212,18 +212,8 @@ int box_row_set_disk(sqlite3 *db, const char *id, const char *disk, const char *
 
 int box_row_delete(sqlite3 *db, const char *id, struct err *e)
 {
-	static const char *const statements[] = {"DELETE FROM boxes WHERE id = ?",
-						 "DELETE FROM snapshots WHERE box_id = ?"};
-	int r = 0;
-	for (int i = 0; i < 2 && r >= 0; i++) {
-		_cleanup_stmt_ sqlite3_stmt *s = NULL;
-		r = sql_prepare(db, statements[i], &s, e);
-		if (r < 0)
-			return r;
-		sql_bind_text(s, 1, id);
-		r = sql_step(db, s, e);
-	}
-	return r;
+	int r = sql_run_for(db, "DELETE FROM boxes WHERE id = ?", id, e);
+	return r < 0 ? r : sql_run_for(db, "DELETE FROM snapshots WHERE box_id = ?", id, e);
 }
 
 static int read_row(sqlite3_stmt *s, struct box_row *row, struct err *e)

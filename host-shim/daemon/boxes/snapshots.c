@@ -205,12 +205,7 @@ void box_restore(struct box *b, const char *name, snapshot_over_fn done, void *a
 static int delete_row(sqlite3 *db, void *arg, struct err *e)
 {
 	const struct snapshot *s = arg;
-	_cleanup_stmt_ sqlite3_stmt *q = NULL;
-	int r = sql_prepare(db, "DELETE FROM snapshots WHERE id = ?", &q, e);
-	if (r < 0)
-		return r;
-	sql_bind_text(q, 1, s->id);
-	return sql_step(db, q, e);
+	return sql_run_for(db, "DELETE FROM snapshots WHERE id = ?", s->id, e);
 }
 
 static void on_deleted(void *arg, int status, const struct err *e)

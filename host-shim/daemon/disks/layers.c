@@ -41,22 +41,12 @@ int layer_insert(sqlite3 *db, const char *id, const char *below, bool written, s
 
 int layer_set_written(sqlite3 *db, const char *id, struct err *e)
 {
-	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, "UPDATE layers SET written = 1 WHERE id = ?", &s, e);
-	if (r < 0)
-		return r;
-	sql_bind_text(s, 1, id);
-	return sql_step(db, s, e);
+	return sql_run_for(db, "UPDATE layers SET written = 1 WHERE id = ?", id, e);
 }
 
 static int delete_row(sqlite3 *db, const char *id, struct err *e)
 {
-	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, "DELETE FROM layers WHERE id = ?", &s, e);
-	if (r < 0)
-		return r;
-	sql_bind_text(s, 1, id);
-	return sql_step(db, s, e);
+	return sql_run_for(db, "DELETE FROM layers WHERE id = ?", id, e);
 }
 
 int layer_absorb(sqlite3 *db, const char *id, const char *above, const char *below, struct err *e)

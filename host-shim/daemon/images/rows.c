@@ -20,12 +20,7 @@ int image_row_insert(sqlite3 *db, const struct image_row *row, struct err *e)
 
 int image_row_delete(sqlite3 *db, const char *digest, struct err *e)
 {
-	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, "DELETE FROM images WHERE digest = ?", &s, e);
-	if (r < 0)
-		return r;
-	sql_bind_text(s, 1, digest);
-	return sql_step(db, s, e);
+	return sql_run_for(db, "DELETE FROM images WHERE digest = ?", digest, e);
 }
 
 int name_row_put(sqlite3 *db, const struct name_row *row, struct err *e)

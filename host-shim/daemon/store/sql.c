@@ -95,3 +95,13 @@ void sql_copy_text(char *out, size_t cap, sqlite3_stmt *s, int index)
 	const char *text = (const char *)sqlite3_column_text(s, index);
 	snprintf(out, cap, "%s", text ? text : "");
 }
+
+int sql_run_for(sqlite3 *db, const char *sql, const char *text, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *s = NULL;
+	int r = sql_prepare(db, sql, &s, e);
+	if (r < 0)
+		return r;
+	sql_bind_text(s, 1, text);
+	return sql_step(db, s, e);
+}

@@ -32,6 +32,8 @@ int sql_keep(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct err *e);
 int sql_run(sqlite3 *db, const char *sql, struct err *e);
 /* Closes the connection with the statements kept; NULL is fine. */
 void sql_close(sqlite3 *db);
+/* Runs a statement that returns no rows and has one parameter, a text. */
+int sql_run_for(sqlite3 *db, const char *sql, const char *text, struct err *e);
 /* 1: a row is there; 0: done; negative errno. */
 int sql_step(sqlite3 *db, sqlite3_stmt *s, struct err *e);
 /* Binds text that lives until the statement is stepped; NULL binds NULL. Index from 1. */

@@ -40,12 +40,7 @@ int volume_row_set_used(sqlite3 *db, const char *id, int64_t used_ms, struct err
 
 int volume_row_delete(sqlite3 *db, const char *id, struct err *e)
 {
-	_cleanup_stmt_ sqlite3_stmt *s = NULL;
-	int r = sql_prepare(db, "DELETE FROM volumes WHERE id = ?", &s, e);
-	if (r < 0)
-		return r;
-	sql_bind_text(s, 1, id);
-	return sql_step(db, s, e);
+	return sql_run_for(db, "DELETE FROM volumes WHERE id = ?", id, e);
 }
 
 int volume_row_each(sqlite3 *db, void (*fn)(void *arg, struct volume_row *row), void *arg, struct err *e)

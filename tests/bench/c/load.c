@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "agent.h"
 #include "net.h"
 #include "proto/bulk.pb-c.h"
 #include "proto/frame.h"
@@ -55,17 +56,10 @@ static uint32_t send_message(struct line *l, const ProtobufCMessage *m)
 
 static void greet(struct line *l, Tenon__Role role)
 {
-	uint8_t buf[128];
-	Tenon__Hello h = TENON__HELLO__INIT;
-	h.role = role;
-	h.host_epoch = epoch;
-	size_t n = FRAME_HELLO_PREFIX + tenon__hello__get_packed_size(&h);
+	uint8_t buf[AGENT_MESSAGE_MAX];
 	l->fd = dial(where);
 	l->next_stream = 1;
-	frame_put_header(buf, &(struct frame){.len = (uint32_t)n, .type = FRAME_HELLO});
-	frame_put_hello_prefix(buf + FRAME_HEADER_SIZE);
-	tenon__hello__pack(&h, buf + FRAME_HEADER_SIZE + FRAME_HELLO_PREFIX);
-	write_all(l->fd, buf, FRAME_HEADER_SIZE + n);
+	write_all(l->fd, buf, agent_put_hello(buf, role, epoch));
 	frame_reader_init(&l->reader, l->in, sizeof l->in);
 	next_frame(l);
 }
@@ -73,19 +67,9 @@ static void greet(struct line *l, Tenon__Role role)
 /* Where it was configured before, that is refused, and that is as well. */
 static void configure(void)
 {
-	Tenon__InitramfsRoot initramfs = TENON__INITRAMFS_ROOT__INIT;
-	Tenon__Root root = TENON__ROOT__INIT;
-	root.kind_case = TENON__ROOT__KIND_INITRAMFS;
-	root.initramfs = &initramfs;
-	Tenon__Configure c = TENON__CONFIGURE__INIT;
-	c.root = &root;
-	ProtobufCBinaryData path = {sizeof "PATH=/usr/bin:/bin" - 1, (uint8_t *)"PATH=/usr/bin:/bin"};
-	c.n_env = 1;
-	c.env = &path;
-	Tenon__Request r = TENON__REQUEST__INIT;
-	r.op_case = TENON__REQUEST__OP_CONFIGURE;
-	r.configure = &c;
-	send_message(&control, &r.base);
+	uint8_t buf[AGENT_MESSAGE_MAX];
+	write_all(control.fd, buf, agent_put_configure(buf, control.next_stream));
+	control.next_stream += 2;
 	next_frame(&control);
 }
 

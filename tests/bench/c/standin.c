@@ -9,10 +9,8 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include "agent.h"
 #include "net.h"
-#include "proto/frame.h"
-#include "proto/message.h"
-#include "proto/tenon.pb-c.h"
 
 #define RELAY_STACK (128 * 1024)
 #define RELAY_BUFFER (64 * 1024)
@@ -73,34 +71,12 @@ static void hear_frame(int fd, enum frame_type type)
 /* As a host of a lower epoch than any tenond: it finds a box that has been configured already. */
 static void configure(const char *path)
 {
-	uint8_t buf[256];
-	Tenon__Hello h = TENON__HELLO__INIT;
-	h.role = TENON__ROLE__ROLE_MAIN;
-	h.host_epoch = 1;
-	size_t n = FRAME_HELLO_PREFIX + tenon__hello__get_packed_size(&h);
+	uint8_t buf[AGENT_MESSAGE_MAX];
 	int fd = dial_unix(path);
-	frame_put_header(buf, &(struct frame){.len = (uint32_t)n, .type = FRAME_HELLO});
-	frame_put_hello_prefix(buf + FRAME_HEADER_SIZE);
-	tenon__hello__pack(&h, buf + FRAME_HEADER_SIZE + FRAME_HELLO_PREFIX);
-	write_all(fd, buf, FRAME_HEADER_SIZE + n);
+	write_all(fd, buf, agent_put_hello(buf, TENON__ROLE__ROLE_MAIN, 1));
 	hear_frame(fd, FRAME_HELLO);
 
-	Tenon__InitramfsRoot initramfs = TENON__INITRAMFS_ROOT__INIT;
-	Tenon__Root root = TENON__ROOT__INIT;
-	root.kind_case = TENON__ROOT__KIND_INITRAMFS;
-	root.initramfs = &initramfs;
-	Tenon__Configure c = TENON__CONFIGURE__INIT;
-	c.root = &root;
-	ProtobufCBinaryData path_entry = {sizeof "PATH=/usr/bin:/bin" - 1, (uint8_t *)"PATH=/usr/bin:/bin"};
-	c.n_env = 1;
-	c.env = &path_entry;
-	Tenon__Request r = TENON__REQUEST__INIT;
-	r.op_case = TENON__REQUEST__OP_CONFIGURE;
-	r.configure = &c;
-	size_t len = tenon__request__get_packed_size(&r), size = message_wire_size(len);
-	tenon__request__pack(&r, buf + size - len);
-	message_put_frames(buf, len, 1, FRAME_REQ);
-	write_all(fd, buf, size);
+	write_all(fd, buf, agent_put_configure(buf, 1));
 	hear_frame(fd, FRAME_RSP);
 	close(fd);
 }
