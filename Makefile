@@ -311,4 +311,4 @@ bench:
 kernel:
 	$(call build_with,kernel,build/kernel/small/vmlinux)
 
--include $(shell find $(variants:%=build/%) build/tests build/bench/bin build/count/bin -name '*.d' 2>/dev/null)
+-include $(shell find $(variants:%=build/%) build/tests build/bench/bin build/count/bin -type f -name '*.d' 2>/dev/null)

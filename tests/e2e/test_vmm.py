@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vmm import BOOT_SECONDS, KERNEL, TOP, VMM, Vmm
+from plainpb import field, fields  # of tests/agent, where vmm has looked
 
 PEER = TOP / "build/tests/e2e/guests/vsock_peer"
 ECHO, SINK, SOURCE, STALL, DIAL, COMMAND = range(5001, 5007)
@@ -274,43 +275,8 @@ def test_guest_dials_nobody(vmm):
 
 # ---- vmm.sock ----
 
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
 def parse(data):
-    out, at = {}, 0
-
-    def number():
-        nonlocal at
-        n = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            n |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return n
-    while at < len(data):
-        tag = number()
-        if tag & 7 == 0:
-            out[tag >> 3] = number()
-        else:
-            assert tag & 7 == 2
-            n = number()
-            out[tag >> 3] = data[at:at + n]
-            at += n
-    return out
+    return dict(fields(data))
 
 
 HELLO, REQ, RSP, PING, PONG, GOAWAY = 1, 2, 3, 10, 11, 12

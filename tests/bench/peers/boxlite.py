@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness import BIN, TOP, Failed
 from places import free_port
+from plainpb import field, fields
 
 FETCHED = TOP / "build/bench/peers"
 PACKAGE, VERSION = "@boxlite-ai/boxlite-linux-x64-gnu", "0.10.0"
@@ -24,47 +25,6 @@ PORT = 2695
 DROP_OLDEST = 1  # its log must not stop it
 CONTAINER = "c1"
 ROOT = f"/run/boxlite/shared/containers/{CONTAINER}/rootfs"
-
-
-# ---- protobuf, as much of it as is needed ----
-
-
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, value):
-    if isinstance(value, str):
-        value = value.encode()
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def fields(data):
-    """(number, value) of a message; numbers and bytes alone."""
-    at = 0
-
-    def take():
-        nonlocal at
-        n = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            n |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return n
-
-    while at < len(data):
-        key = take()
-        value = take()
-        if key & 7 == 2:
-            at += value
-            value = data[at - value:at]
-        yield key >> 3, value
 
 
 def value_of(data, number, default=b""):
