@@ -2,6 +2,7 @@
 # Fetches Debian packages without touching the host: nothing is installed, and apt's own settings are left alone.
 # usage: sources.sh source PACKAGE     prints a folder with its .dsc and tarballs
 #        sources.sh binary PACKAGE     prints a folder with tree/ (the package unpacked) and control
+#        sources.sh lists              prints the files that name the mirrors, for another tool to read
 #
 # apt runs with a private configuration under build/apt/, made from the machine's own sources (the same mirrors, the
 # same keys, plus their deb-src halves), and verifies what it downloads as it always does. No root needed.
@@ -9,8 +10,11 @@
 # current is looked up again after a week, and the known one serves on while that look-up fails.
 set -eu
 
-[ $# = 2 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
-kind=$1 package=$2
+case ${1-}-$# in
+source-2 | binary-2 | lists-1) ;;
+*) sed -n '3,5s/^# //p' "$0" >&2; exit 2 ;;
+esac
+kind=$1 package=${2-}
 top=$(cd "$(dirname "$0")/.." && pwd)
 apt=$top/build/apt
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tenon/packages
@@ -115,10 +119,21 @@ fresh() {
 	[ -d "$current/" ] && [ -n "$(find "$current" -prune -mtime -7)" ]
 }
 
-if ! fresh; then
-	mkdir -p "$apt" "$cache/source" "$cache/binary" "$cache/current"
+lock() {
+	mkdir -p "$apt"
 	exec 9>"$apt/lock"
 	flock 9
+}
+
+if [ "$kind" = lists ]; then
+	lock
+	[ -d "$apt/sources.list.d" ] || write_sources
+	find "$apt/sources.list" "$apt/sources.list.d" -type f -size +0
+	exit
+fi
+if ! fresh; then
+	mkdir -p "$cache/source" "$cache/binary" "$cache/current"
+	lock
 	if ! fresh && ! refresh; then
 		[ -d "$current/" ] || { echo "sources: cannot fetch $package" >&2; exit 1; }
 		echo "sources: cannot look $package up now; going on with $(basename "$(readlink "$current")")" >&2

@@ -15,14 +15,12 @@ def debian_tar():
     if made.exists():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([ROOT / "rootfs/sources.sh", "binary", "busybox-static"], check=True, capture_output=True, timeout=300)
-    apt = ROOT / "build/apt"
-    sources = [apt / "sources.list", *(apt / "sources.list.d").glob("*.sources")]
+    lists = subprocess.run([ROOT / "rootfs/sources.sh", "lists"], check=True, capture_output=True, text=True, timeout=60)
     part = tempfile.NamedTemporaryFile(dir=made.parent, suffix=".tar", delete=False)
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "locale", "man")]
     subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}", '--aptopt=Acquire::Languages "none"',
-         *excluded, "bookworm", part.name, *[s for s in sources if s.stat().st_size]],
+         *excluded, "bookworm", part.name, *lists.stdout.splitlines()],
         check=True, timeout=300, stdin=subprocess.DEVNULL, capture_output=True,
     )
     os.rename(part.name, made)
