@@ -246,8 +246,9 @@ struct ws_handler {
 int http_check_ws(struct http_request *r);
 /* Replies 101. handler and arg live until closed. */
 void http_reply_ws(struct http_request *r, const struct ws_handler *handler, void *arg);
-/* Queues a message; copies. A writer stops at WS_QUEUE_HIGH queued bytes and goes on when drained is called.
- */
+/* Queues a message; copies. A writer stops when ws_queued, which counts what a message costs beside its bytes
+ * too, is WS_QUEUE_HIGH, and goes on when drained is called. Nothing is read from a client who lets twice as
+ * much pile up. */
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
 /* Sends what the socket takes of it at once, and not when the loop finds it writable. Calls no handler. */
 void ws_flush(struct ws *w);

@@ -10,6 +10,7 @@
 #define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
 #define CLOSE_MS 5000  /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
+#define QUEUED_COST 128 /* of one queued message beside its payload: that of an empty pong is all there is */
 
 struct ws {
 	struct http_server *server;
@@ -77,15 +78,22 @@ void ws_abort(struct ws *w)
 	finish(w);
 }
 
+/* Who talks and does not read would fill our memory with answers: pongs, which wslay queues by itself, and
+ * errors. A writer stops at half of this, so output alone never keeps us from reading stdin. */
+static bool may_read(const struct ws *w)
+{
+	return !w->paused && ws_queued(w) < 2 * WS_QUEUE_HIGH;
+}
+
 static void watch(struct ws *w)
 {
 	int events = 0;
 	if (w->finished)
 		return;
-	if (w->lingering || (!w->paused && wslay_event_want_read(w->wslay)))
+	if (w->lingering || (may_read(w) && wslay_event_want_read(w->wslay)))
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
-	if (wslay_event_want_write(w->wslay) || (!w->paused && w->early_at < w->early_len) || w->ping_due ||
+	if (wslay_event_want_write(w->wslay) || (may_read(w) && w->early_at < w->early_len) || w->ping_due ||
 	    (w->closing && !w->close_queued) || (w->was_high && !w->closing))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
@@ -135,7 +143,7 @@ static ssize_t on_want_data(wslay_event_context_ptr ctx, uint8_t *buf, size_t le
 	ssize_t n;
 	if (len > w->budget)
 		len = w->budget;
-	if (w->paused || len == 0) {
+	if (!may_read(w) || len == 0) {
 		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
 		return -1;
 	}
@@ -237,7 +245,8 @@ void ws_flush(struct ws *w)
 
 size_t ws_queued(const struct ws *w)
 {
-	return wslay_event_get_queued_msg_length(w->wslay);
+	return wslay_event_get_queued_msg_length(w->wslay) +
+	       QUEUED_COST * wslay_event_get_queued_msg_count(w->wslay);
 }
 
 void ws_pause(struct ws *w, bool paused)

@@ -10,6 +10,7 @@
  * output led by their channel, text frames of control, the rest is stdin. */
 
 #define FRAME_MAX (64u << 10)
+#define CALLS_MAX 256 /* of one client under way: then it waits for the agent's answers */
 
 struct attach {
 	unsigned holds; /* the socket's, those of calls under way */
@@ -23,6 +24,7 @@ struct attach {
 	uint64_t held_since; /* loop time */
 	unsigned hold_ms;
 	bool ping_out;
+	bool stdin_full;
 	bool raw;      /* of /exec/tty */
 	bool may_kill; /* its bearer's dialect has no other way to kill */
 	bool ended;    /* the exit is sent: nothing more is read, and somebody else may attach */
@@ -134,11 +136,17 @@ static void on_more(void *arg)
 
 /* ---- input ---- */
 
+static void throttle(struct attach *a)
+{
+	if (a->ws)
+		ws_pause(a->ws, a->stdin_full || a->holds > CALLS_MAX);
+}
+
 static void on_stdin_drain(void *arg)
 {
 	struct attach *a = arg;
-	if (a->ws)
-		ws_pause(a->ws, false);
+	a->stdin_full = false;
+	throttle(a);
 }
 
 static void take_stdin(struct attach *a, const uint8_t *data, size_t len)
@@ -152,7 +160,8 @@ static void take_stdin(struct attach *a, const uint8_t *data, size_t len)
 	}
 	execution_write(a->x, data, len, NULL, NULL);
 	if (execution_stdin_queued(a->x) > EXECUTION_STDIN_MAX / 2) {
-		ws_pause(a->ws, true);
+		a->stdin_full = true;
+		throttle(a);
 		execution_on_stdin_drain(a->x, on_stdin_drain, a);
 	}
 }
@@ -162,7 +171,16 @@ static void on_done(void *arg, const struct failure *f)
 	struct attach *a = arg;
 	if (f)
 		send_error(a, f->message);
-	release(a);
+	if (--a->holds == 0)
+		free(a);
+	else
+		throttle(a);
+}
+
+static void hold_for_call(struct attach *a)
+{
+	a->holds++;
+	throttle(a);
 }
 
 static void take_resize(struct attach *a, struct fields *f)
@@ -171,7 +189,7 @@ static void take_resize(struct attach *a, struct fields *f)
 	rest_read_size(f, true, &rows, &cols);
 	if (f->problem[0])
 		return;
-	a->holds++;
+	hold_for_call(a);
 	execution_resize(a->x, rows, cols, on_done, a);
 }
 
@@ -181,7 +199,7 @@ static void take_signal(struct attach *a, struct fields *f)
 	int signo = rest_read_signal(f, "sig", a->may_kill ? &killing : NULL);
 	if (!signo)
 		return;
-	a->holds++;
+	hold_for_call(a);
 	if (killing)
 		execution_kill(a->x, on_done, a);
 	else
