@@ -321,6 +321,23 @@ def test_reattach_begins_at_the_last_pong(client, box):
     assert x.attach("?from=6").collect()[0] == b"second\nthird\n"
 
 
+def test_a_pong_for_what_was_never_written_moves_nothing(client, box):
+    x = client.exec(box, "cat")
+    a = x.attach(f"?from={2**64 - 1}")
+    a.ws.settimeout(1)
+    with pytest.raises((websocket.WebSocketTimeoutException, TimeoutError)):
+        a.next()  # answers the ping, which carries that position
+    assert a.pings
+    a.drop()
+    x.write(b"first\n")
+    time.sleep(1)  # so that it is in the log before anybody attaches
+    b = attach_again(x)
+    b.ws.settimeout(5)
+    assert b.next() == ("out", b"first\n")
+    b.control(type="stdin_eof")
+    assert b.collect()[3] == 1000
+
+
 def attach_again(x, query=""):
     """The server sees a lost connection a moment later."""
     for _ in range(100):

@@ -625,7 +625,9 @@ uint64_t execution_seen(const struct execution *x)
 
 void execution_set_seen(struct execution *x, uint64_t position)
 {
-	if (position <= x->row.seen || x->phase == PHASE_REMOVED)
+	/* A client that began beyond the end has seen nothing there, and the next one must not begin there. */
+	uint64_t end = x->log && log_loaded(x->log) ? log_readable(x->log) : 0;
+	if (position <= x->row.seen || position > end || x->phase == PHASE_REMOVED)
 		return;
 	x->row.seen = position;
 	/* While the end is being committed that write carries it; a row must not be put back to an older
