@@ -10,14 +10,18 @@
 #include "proto/err.h"
 
 #define WIRE_GENERATION 1
-#define WIRE_PORT_AGENT 1000    /* the agent's vsock listener */
-#define WIRE_PORT_DOORBELL 1001 /* the host's, dialled once by the agent */
+#define WIRE_FEATURE_ANSWER_LATE 1 /* bits of Hello.features */
+#define WIRE_PORT_AGENT 1000       /* the agent's vsock listener */
+#define WIRE_PORT_DOORBELL 1001    /* the host's, dialled once by the agent */
 
 #define FRAME_HEADER_SIZE 12
 #define FRAME_PAYLOAD_MAX 65536
 #define FRAME_SIZE_MAX (FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX)
 #define FRAME_DATA_PREFIX 8 /* the u64 offset that leads a DATA payload */
 #define FRAME_DATA_MAX (FRAME_PAYLOAD_MAX - FRAME_DATA_PREFIX)
+/* What our senders put into one: the whole frame is then 64 KiB, the most that Linux sends as one packet of
+ * vsock. Its last bytes would else go in a packet of their own, which costs as much as the first. */
+#define FRAME_DATA_FULL (FRAME_DATA_MAX - FRAME_HEADER_SIZE)
 #define FRAME_HELLO_MAX 4096
 #define FRAME_HELLO_PREFIX 8
 #define FRAME_ERROR_MAX 1024                /* payload of RESET and GOAWAY */

@@ -113,7 +113,7 @@ int channel_give(struct channel *ch, const void *bytes, size_t n)
 {
 	const uint8_t *p = bytes;
 	while (n > 0) {
-		size_t len = n < FRAME_DATA_MAX ? n : FRAME_DATA_MAX;
+		size_t len = n < FRAME_DATA_FULL ? n : FRAME_DATA_FULL;
 		uint8_t head[FRAME_DATA_HEAD];
 		frame_put_data_head(head, ch->stream, CHANNEL_STDOUT, ch->given, len);
 		struct iovec iov[2] = {{head, sizeof head}, {(void *)p, len}};

@@ -25,7 +25,7 @@ static int open_regular(const struct where *w, struct info *info, struct bump *b
 /* Up to `end`: a file that grows as fast as it is read would have none. */
 static int send(struct channel *ch, int fd, uint64_t at, uint64_t end, const struct where *w, struct fault *f)
 {
-	static uint8_t buf[FRAME_DATA_MAX];
+	static uint8_t buf[FRAME_DATA_FULL];
 	uint64_t from = at;
 	while (at < end) {
 		size_t want = end - at < sizeof buf ? (size_t)(end - at) : sizeof buf;

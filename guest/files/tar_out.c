@@ -19,7 +19,7 @@
 #define PIECES_MAX \
 	4096 /* of a sparse file that keep their holes; what follows is packed as if there were none */
 #define SIZE_LIMIT (INT64_C(1) << 46) /* holes are counted in steps: what is larger would take for ever */
-#define BUFFER (4 * FRAME_DATA_MAX)
+#define BUFFER (4 * FRAME_DATA_FULL)
 #define NAME_MAX_OUT (PATH_MAX + WALK_PATH_MAX)
 
 struct tar_out {
@@ -303,7 +303,7 @@ static int open_archive(struct tar_out *t)
 	 * what they would add to every small file. Then whole frames, and no padding after the last one. */
 	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
 	    archive_write_set_format_option(a, "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
-	    archive_write_set_bytes_per_block(a, FRAME_DATA_MAX) != ARCHIVE_OK ||
+	    archive_write_set_bytes_per_block(a, FRAME_DATA_FULL) != ARCHIVE_OK ||
 	    archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
 	    archive_write_open(a, t, NULL, give, NULL) != ARCHIVE_OK)
 		return unwritten(t);

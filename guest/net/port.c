@@ -47,7 +47,7 @@ static int fill_out(struct tunnel *t, struct fault *f)
 {
 	if (t->told || t->host_left || !out_is_empty(t))
 		return 0;
-	ssize_t n = recv(t->fd, t->out + FRAME_DATA_HEAD, FRAME_DATA_MAX, MSG_DONTWAIT);
+	ssize_t n = recv(t->fd, t->out + FRAME_DATA_HEAD, FRAME_DATA_FULL, MSG_DONTWAIT);
 	if (n <= 0 && t->broken)
 		return failed(f, "send", t->broken);
 	if (n < 0)

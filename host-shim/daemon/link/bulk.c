@@ -174,7 +174,7 @@ void bulk_send(struct bulk *b, const void *data, size_t len)
 		b->alive_ms = uv_now(b->config.loop);
 	while (len > 0) {
 		uint8_t head[FRAME_DATA_HEAD];
-		size_t n = len < FRAME_DATA_MAX ? len : FRAME_DATA_MAX;
+		size_t n = len < FRAME_DATA_FULL ? len : FRAME_DATA_FULL;
 		out_put(b, head, frame_put_data_head(head, STREAM, CHANNEL_STDIN, b->sent, n));
 		out_put(b, at, n);
 		b->sent += n;

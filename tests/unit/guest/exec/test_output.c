@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "guest/exec/output.h"
+#include "proto/frame.h"
 
 static uint8_t mem[RING_SIZE];
 
@@ -85,8 +86,8 @@ static void a_full_ring_blocks(void **state)
 	assert_false(exec_output_read(&f->o, mem, 0));
 	assert_true(f->o.readable); /* an acknowledgement will read on */
 	assert_int_equal(exec_output_credit(&f->o, 0, 1 << 20), 0);
-	assert_next(&f->o, CHUNK_DATA, 0, 65528);
-	assert_next(&f->o, CHUNK_DATA, 65528, 65536);
+	assert_next(&f->o, CHUNK_DATA, 0, FRAME_DATA_FULL);
+	assert_next(&f->o, CHUNK_DATA, FRAME_DATA_FULL, 65536);
 	assert_int_equal(exec_output_credit(&f->o, 65536, 1 << 20), 0);
 	assert_true(exec_output_read(&f->o, mem, 0));
 	assert_next(&f->o, CHUNK_DATA, 65536, 65546);
