@@ -13,7 +13,8 @@
 #include "proto/cleanup.h"
 
 #define BACKLOG 512
-#define CONNECTION_MEMORY (32u << 10) /* head of a request, or one chunk of a stream */
+#define CONNECTION_MEMORY \
+	(64u << 10) /* head of a request, or one chunk of a stream: half of it at a time of a body */
 #define ACCEPT_BATCH 64
 #define PUMP_ROUNDS 16
 #define REPLY_TIMEOUT_MS 60000
