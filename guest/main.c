@@ -1,4 +1,5 @@
 /* tenon-init: PID 1 of a micro-VM, or the same agent beside others on a plain host. Wiring only. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,7 +170,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 	const Tenon__Handover *h = left >= 0 ? handover_read(left, &memory, e) : NULL;
 	umask(022);
 	cgroup_pool_init_none(&a->execs.cgroups);
-	a->execs.base = (struct spawn_base){.ns_fd = -1, .pts_fd = -1};
+	a->execs.base = (struct spawn_base){.ns_fd = -1, .pts_fd = -1, .null_fd = -1};
 	if (!a->own_machine || left >= 0) /* else there is nothing to write to yet */
 		log_init(a->own_machine);
 	if (left >= 0 && !h)
@@ -180,6 +181,7 @@ static int start(struct agent *a, const char *listen_on, int left, struct err *e
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	set_limits(a);
 	confine_look(&a->execs.base.own);
+	a->execs.base.null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	int r = listener_parse(&a->listener, listen_on, e);
 	if (r == 0)

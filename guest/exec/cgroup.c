@@ -20,7 +20,14 @@
 /* The entries stay as they are, untouched: nothing but zeroes is not made. */
 void cgroup_pool_init_none(struct cgroup_pool *p)
 {
-	p->root = -1;
+	p->root = p->events = -1;
+}
+
+static void open_pool(struct cgroup_pool *p, int root)
+{
+	p->root = root;
+	p->events = openat(root, "memory.events", O_RDONLY | O_CLOEXEC);
+	p->oom_kills = 0;
 }
 
 #define ENTRY "e" /* and its number: the name of each */
@@ -60,13 +67,15 @@ static bool discard(struct cgroup_pool *p, int cg)
 int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
 {
 	cgroup_pool_init_none(p);
-	p->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (p->root < 0)
+	int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
 		return err_sys(e, "cgroup", errno, "%s", path);
+	open_pool(p, root);
 	for (int i = 0; i < MADE_AT_START; i++)
 		if (!make(p, i)) {
 			int r = err_sys(e, "cgroup", errno, "cannot make a cgroup in %s", path);
 			close_fd(&p->root);
+			close_fd(&p->events);
 			return r;
 		}
 	return 0;
@@ -74,7 +83,7 @@ int cgroup_pool_init(struct cgroup_pool *p, const char *path, struct err *e)
 
 void cgroup_pool_adopt(struct cgroup_pool *p, int root)
 {
-	p->root = root;
+	open_pool(p, root);
 }
 
 int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oom_before, bool limited)
@@ -85,11 +94,23 @@ int cgroup_adopt(struct cgroup_pool *p, int cg, enum cgroup_use use, uint64_t oo
 		return -errno;
 	p->entries[cg].use = use;
 	p->entries[cg].oom_before = p->entries[cg].oom_told = oom_before;
+	p->entries[cg].all_before = CGROUP_UNREAD;
 	p->entries[cg].limited = limited;
 	p->entries[cg].used = true;
 	if (use == CGROUP_IDLE)
 		usage_read(p->entries[cg].dir, &p->before[cg]);
 	return 0;
+}
+
+/* Of a file that was opened before. */
+static uint64_t value_now(int events, const char *key, uint64_t otherwise)
+{
+	char text[256];
+	ssize_t n = pread(events, text, sizeof text - 1, 0);
+	if (n < 0)
+		return otherwise;
+	text[n] = '\0';
+	return scan_value(text, key, otherwise);
 }
 
 static uint64_t oom_count(int dir)
@@ -130,6 +151,7 @@ static int take(struct cgroup_pool *p, bool limited)
 		if (c->use == CGROUP_LEFT)
 			settle(p, i);
 		c->use = CGROUP_BUSY;
+		c->all_before = p->oom_kills;
 		return i;
 	}
 	return -1;
@@ -305,9 +327,18 @@ int cgroup_signal(const struct cgroup_pool *p, int cg, int signo)
 	return write_control(p->entries[cg].dir, "cgroup.kill", "1");
 }
 
-uint64_t cgroup_oom_kills(const struct cgroup_pool *p, int cg)
+/* A kill counts in every cgroup above, before its signal is sent: where the pool's number stands still,
+ * nobody in it was killed. That one file is open already, and at every exit this is looked at. */
+static bool none_killed_since(struct cgroup_pool *p, uint64_t before)
 {
-	return cg < 0 ? 0 : oom_count(p->entries[cg].dir) - p->entries[cg].oom_before;
+	p->oom_kills = value_now(p->events, "oom_kill ", CGROUP_UNREAD);
+	return p->oom_kills == before && before != CGROUP_UNREAD;
+}
+
+uint64_t cgroup_oom_kills(struct cgroup_pool *p, int cg)
+{
+	const struct cgroup_entry *c = cg < 0 ? NULL : &p->entries[cg];
+	return !c || none_killed_since(p, c->all_before) ? 0 : oom_count(c->dir) - c->oom_before;
 }
 
 int cgroup_oom_news(struct cgroup_pool *p, uint64_t *kills)
@@ -337,24 +368,14 @@ int cgroup_open_events(const struct cgroup_pool *p, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-static uint64_t value_now(int events, const char *key)
-{
-	char text[256];
-	ssize_t n = pread(events, text, sizeof text - 1, 0);
-	if (n < 0)
-		return 0;
-	text[n] = '\0';
-	return scan_value(text, key, 0);
-}
-
 bool cgroup_is_frozen(int events)
 {
-	return value_now(events, "frozen ") == 1;
+	return value_now(events, "frozen ", 0) == 1;
 }
 
 uint64_t cgroup_oom_total(int events)
 {
-	return value_now(events, "oom_kill ");
+	return value_now(events, "oom_kill ", 0);
 }
 
 void cgroup_kill_all(const struct cgroup_pool *p)

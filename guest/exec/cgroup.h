@@ -28,14 +28,19 @@ struct cgroup_entry {
 	bool made;
 	int dir;             /* of the cgroup, if it is made */
 	uint64_t oom_before; /* OOM kills counted before it was given out */
+	uint64_t all_before; /* those of the whole pool by then, as last read; or CGROUP_UNREAD */
 	uint64_t oom_told;   /* those that cgroup_oom_news has told */
 	bool limited;        /* not to be used again, but removed */
 	bool used;           /* it has been an execution's */
 	enum cgroup_use use;
 };
 
+#define CGROUP_UNREAD UINT64_MAX
+
 struct cgroup_pool {
-	int root; /* directory of the pool, -1: no cgroups here */
+	int root;           /* directory of the pool, -1: no cgroups here */
+	int events;         /* its memory.events, -1: not there */
+	uint64_t oom_kills; /* of that, as last read */
 	struct cgroup_entry entries[CGROUP_POOL];
 	struct usage before[CGROUP_POOL]; /* what earlier users have used of each; untouched until there are
 					     some */
@@ -76,7 +81,7 @@ int cgroup_parse(const char *text);
 int cgroup_signal(const struct cgroup_pool *p, int cg, int signo);
 
 /* OOM kills that memory.events has counted since it was given out; 0 where there is no such counter. */
-uint64_t cgroup_oom_kills(const struct cgroup_pool *p, int cg);
+uint64_t cgroup_oom_kills(struct cgroup_pool *p, int cg);
 /* A cgroup with OOM kills that were not told yet, and how many it has had; -1: no more. */
 int cgroup_oom_news(struct cgroup_pool *p, uint64_t *kills);
 

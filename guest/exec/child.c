@@ -174,7 +174,14 @@ static long BESIDE bound_caps(const struct child *c)
 		if (r < 0)
 			return r;
 	}
-	return set_caps(c->own.permitted, c->own.effective);
+	return c->own.bare ? 0 : set_caps(c->own.permitted, c->own.effective);
+}
+
+/* Whether it is who it is to become: what would change nothing is not asked of the kernel. */
+static bool BESIDE stays(const struct child *c)
+{
+	const struct user *u = c->user;
+	return !c->user_spec || (c->own.bare && u->uid == 0 && u->gid == 0 && u->n_groups == 0);
 }
 
 /* A filter without no_new_privs takes CAP_SYS_ADMIN, which a user has no longer: it is kept until execve,
@@ -186,7 +193,7 @@ static bool BESIDE keeps_admin(const struct child *c)
 
 static long BESIDE set_uid(const struct child *c)
 {
-	if (!c->user_spec)
+	if (stays(c))
 		return 0;
 	long r = keeps_admin(c) ? raw_prctl(PR_SET_KEEPCAPS, 1) : 0;
 	if (r == 0)
@@ -226,7 +233,6 @@ void BESIDE child_main(void *arg)
 	struct child *c = arg;
 	const struct confine *g = &c->given;
 	const struct user *u = c->user;
-	const bool stay = !c->user_spec;
 	const uint64_t no_signals = 0;
 
 	/* A session of its own: no terminal, and a group to signal. Cannot fail in a fresh child. */
@@ -241,8 +247,8 @@ void BESIDE child_main(void *arg)
 	advance(c, CHILD_CHDIR, become_user(c));
 	advance(c, CHILD_BOUNDING, raw_call(SYS_chdir, (long)c->cwd, 0, 0, 0));
 	advance(c, CHILD_SETGROUPS, bound_caps(c));
-	advance(c, CHILD_SETGID, stay ? 0 : raw_call(SYS_setgroups, u->n_groups, (long)u->groups, 0, 0));
-	advance(c, CHILD_SETUID, stay ? 0 : raw_call(SYS_setgid, u->gid, 0, 0, 0));
+	advance(c, CHILD_SETGID, stays(c) ? 0 : raw_call(SYS_setgroups, u->n_groups, (long)u->groups, 0, 0));
+	advance(c, CHILD_SETUID, stays(c) ? 0 : raw_call(SYS_setgid, u->gid, 0, 0, 0));
 	advance(c, CHILD_FILTER, set_uid(c));
 	advance(c, CHILD_SECCOMP, await_filter(c));
 	/* The agent blocks every signal and handles none, so the mask is all there is to restore, SIGPIPE

@@ -38,6 +38,11 @@ void confine_look(struct confine_own *own)
 	struct __user_cap_data_struct data[2] = {0};
 	if (syscall(SYS_capget, &head, data) < 0)
 		return;
+	uid_t uid[3];
+	gid_t gid[3];
+	own->bare = getresuid(&uid[0], &uid[1], &uid[2]) == 0 && getresgid(&gid[0], &gid[1], &gid[2]) == 0 &&
+		    !(uid[0] | uid[1] | uid[2] | gid[0] | gid[1] | gid[2]) && getgroups(0, NULL) == 0 &&
+		    !(data[0].inheritable | data[1].inheritable);
 	own->permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 	own->effective = data[0].effective | (uint64_t)data[1].effective << 32;
 }

@@ -132,7 +132,13 @@ static int make_pipe(int ours[1], int theirs[1], bool we_write)
 		return -errno;
 	ours[0] = fds[we_write];
 	theirs[0] = fds[!we_write];
-	return fcntl(ours[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+	return 0;
+}
+
+static int make_stdio(int ours[1], int theirs[1], bool we_write)
+{
+	int r = make_pipe(ours, theirs, we_write);
+	return r == 0 && fcntl(ours[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : r;
 }
 
 static void close_pipes(struct spawn_pipes *p)
@@ -146,15 +152,11 @@ static void close_pipes(struct spawn_pipes *p)
 
 static int make_pipes(bool with_stdin, struct spawn_pipes *ours, struct spawn_pipes *theirs, struct fault *f)
 {
-	int r = 0;
-	if (with_stdin)
-		r = make_pipe(&ours->in, &theirs->in, true);
-	else if ((theirs->in = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
-		r = -errno;
+	int r = with_stdin ? make_stdio(&ours->in, &theirs->in, true) : 0;
 	if (r == 0)
-		r = make_pipe(&ours->out, &theirs->out, false);
+		r = make_stdio(&ours->out, &theirs->out, false);
 	if (r == 0)
-		r = make_pipe(&ours->err, &theirs->err, false);
+		r = make_stdio(&ours->err, &theirs->err, false);
 	if (r == 0)
 		return 0;
 	*f = (struct fault){.code = TENON__CODE__CODE_RESOURCE_EXHAUSTED};
@@ -209,7 +211,7 @@ pid_t spawn_start(void *area, struct child *child, const Tenon__Exec *req, const
 	}
 
 	child->tty = req->tty != NULL;
-	child->stdio[0] = child->tty ? theirs.out : theirs.in;
+	child->stdio[0] = child->tty ? theirs.out : req->with_stdin ? theirs.in : base->null_fd;
 	child->stdio[1] = theirs.out;
 	child->stdio[2] = child->tty ? theirs.out : theirs.err;
 	child->error_fd = theirs.error;

@@ -19,8 +19,9 @@
 struct spawn_base {
 	char *const *env; /* the box's, n_env entries */
 	size_t n_env;
-	int ns_fd;  /* -1: the agent's own mount namespace */
-	int pts_fd; /* the box's /dev/pts, or -1: the agent's own */
+	int ns_fd;   /* -1: the agent's own mount namespace */
+	int pts_fd;  /* the box's /dev/pts, or -1: the agent's own */
+	int null_fd; /* /dev/null to read from: all children without stdin have this one */
 	struct rlimit nofile;
 	struct confine_own own;
 };

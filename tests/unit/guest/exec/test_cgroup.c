@@ -28,12 +28,24 @@ static const char *path_of(int cg, const char *file)
 	return path;
 }
 
-static void put(int cg, const char *file, const char *text)
+static void put_file(const char *path, const char *text)
 {
-	FILE *f = fopen(path_of(cg, file), "w");
+	FILE *f = fopen(path, "w");
 	assert_non_null(f);
 	fputs(text, f);
 	fclose(f);
+}
+
+static void put(int cg, const char *file, const char *text)
+{
+	put_file(path_of(cg, file), text);
+}
+
+static void put_pool(const char *text)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/memory.events", root);
+	put_file(path, text);
 }
 
 static void holds(int cg, const char *file, const char *text)
@@ -67,6 +79,7 @@ static int setup(void **state)
 	assert_non_null(mkdtemp(root));
 	for (int i = 0; i < 6; i++)
 		make_cgroup(i);
+	put_pool("");
 	return cgroup_pool_init(&pool, root, &e);
 }
 
@@ -78,6 +91,7 @@ static int teardown(void **state)
 		if (pool.entries[i].made)
 			close(pool.entries[i].dir);
 	close(pool.root);
+	close(pool.events);
 	memset(&pool, 0, sizeof pool);
 	snprintf(command, sizeof command, "rm -r %s", root);
 	return system(command);
@@ -196,6 +210,24 @@ static void an_oom_kill_is_told_once_and_is_one_users(void **state)
 	assert_int_equal(cgroup_oom_kills(&pool, cg), 0);
 }
 
+/* Where the pool's own counter stands still nobody was killed, and the one of the execution is not even
+ * opened. */
+static void a_pool_without_kills_has_none_in_it(void **state)
+{
+	(void)state;
+	put_pool("oom_kill 3\n");
+	int cg = take(&none);
+	put(cg, "memory.events", "low 0\noom_kill 2\n");
+	assert_int_equal(cgroup_oom_kills(&pool, cg),
+			 2); /* the pool's was not read before: nothing is known */
+	cgroup_give_back(&pool, cg);
+	assert_int_equal(take(&none), cg);
+	put(cg, "memory.events", "low 0\noom_kill 9\n");
+	assert_int_equal(cgroup_oom_kills(&pool, cg), 0);
+	put_pool("oom_kill 10\n");
+	assert_int_equal(cgroup_oom_kills(&pool, cg), 7);
+}
+
 static void those_of_the_pool(void **state)
 {
 	(void)state;
@@ -235,6 +267,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_control_that_is_not_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(where_there_are_no_cgroups, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_oom_kill_is_told_once_and_is_one_users, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_pool_without_kills_has_none_in_it, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
