@@ -346,6 +346,15 @@ static uint64_t window(struct execution *x)
 	return room;
 }
 
+/* Each frame of credit interrupts the guest. While what came is on its way into the log there will be more to
+ * acknowledge in a moment, and with that comes the next occasion to look. */
+static bool worth_telling(const struct execution *x, int c)
+{
+	uint64_t acked = log_acked(x->log)->offset[c], news = acked - x->credited[c];
+	return acked > x->credited[c] &&
+	       (news >= EXECUTION_WINDOW / 2 || acked == log_accepted(x->log)->offset[c]);
+}
+
 static void send_credit(struct execution *x)
 {
 	const struct log_point *accepted = log_accepted(x->log), *acked = log_acked(x->log);
@@ -355,7 +364,7 @@ static void send_credit(struct execution *x)
 		/* A limit alone is worth a frame only if it is much, or all there was is used up. */
 		bool wider = limit > x->limit[c] && (limit - x->limit[c] >= EXECUTION_WINDOW / 2 ||
 						     x->limit[c] <= accepted->offset[c]);
-		if (acked->offset[c] <= x->credited[c] && (!wider || accepted->eof[c]))
+		if (!worth_telling(x, c) && (!wider || accepted->eof[c]))
 			continue;
 		uint8_t frame[FRAME_SMALL_MAX];
 		if (x->limit[c] < limit)
@@ -377,7 +386,7 @@ static void send_input(struct execution *x)
 	size_t n;
 	uint64_t high = x->input.high;
 	while (link_queued(link) < LINK_QUEUE_LOW &&
-	       (n = input_next(&x->input, FRAME_DATA_MAX, &offset, &data)) > 0)
+	       (n = input_next(&x->input, FRAME_DATA_FULL, &offset, &data)) > 0)
 		link_send_data(link, &x->stream, CHANNEL_STDIN, offset, data, n);
 	x->session->traffic.sent += x->input.high - high;
 	if (input_eof_due(&x->input)) {
@@ -477,6 +486,12 @@ static void close_out(struct execution *x)
 	log_flush(x->log);
 }
 
+static void become_over(struct execution *x)
+{
+	x->over = true;
+	session_uncount(x);
+}
+
 static void on_finished(void *arg, int status, const struct err *e)
 {
 	struct execution *x = arg;
@@ -486,7 +501,7 @@ static void on_finished(void *arg, int status, const struct err *e)
 		execution_watch(x);
 	} else if (x->phase == PHASE_FINISHING) {
 		x->phase = PHASE_DONE;
-		session_uncount(x);
+		become_over(x);
 		registry_keep(x);
 		input_finish(&x->input, &ended_failure);
 		execution_touch(x);
@@ -515,7 +530,16 @@ static void finish(struct execution *x)
 	else if (!killed)
 		row->reason[0] = '\0';
 	x->phase = PHASE_FINISHING;
-	if (rows_put(x->registry->config.store, row, NULL, 0, on_finished, execution_ref(x)) < 0) {
+	/* The agent keeps the exit record until it is acknowledged, and that comes after the commit: should
+	 * this process die before, the next one is told the same. A boot that has ended keeps nothing: its
+	 * end is told when it is committed. */
+	if (x->exited && !x->boot_ended)
+		become_over(x);
+	struct store *store = x->registry->config.store;
+	bool waited_for = !x->over || x->on_end || x->discard;
+	int r = waited_for ? rows_put(store, row, NULL, 0, on_finished, execution_ref(x))
+			   : rows_put_later(store, row, on_finished, execution_ref(x));
+	if (r < 0) {
 		x->phase = PHASE_LIVE;
 		execution_watch(x);
 		execution_unref(x);
@@ -534,7 +558,7 @@ static void forget_agent(struct execution *x)
 	x->row.drained = true;
 	x->row.log_bytes = log_bytes(x->log);
 	/* Lost with tenond, it would be found out anew by an Attach. */
-	rows_put_later(x->registry->config.store, &x->row);
+	rows_put_later(x->registry->config.store, &x->row, NULL, NULL);
 }
 
 void execution_end_boot(struct execution *x, const char *reason)

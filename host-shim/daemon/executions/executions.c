@@ -65,6 +65,7 @@ void registry_add(struct executions *xs, struct execution *x)
 	LIST_INSERT_HEAD(&xs->by_id[bucket(x->row.id)], x, by_id);
 	x->phase = x->row.state == ROW_RUNNING ? PHASE_LIVE : PHASE_DONE;
 	x->live = x->phase == PHASE_LIVE;
+	x->over = x->phase == PHASE_DONE;
 	xs->live += x->live;
 }
 

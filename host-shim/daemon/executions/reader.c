@@ -52,7 +52,7 @@ bool reader_holds(const struct reader *r, uint64_t now)
 
 static bool ended(const struct execution *x)
 {
-	return x->phase == PHASE_DONE || x->phase == PHASE_REMOVED;
+	return x->over || x->phase == PHASE_REMOVED;
 }
 
 /* How far this reader may go for now. */

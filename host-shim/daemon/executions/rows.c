@@ -86,13 +86,14 @@ static void work_done(void *arg, int status, const struct err *e)
 	free(w);
 }
 
-void rows_put_later(struct store *s, const struct row *row)
+int rows_put_later(struct store *s, const struct row *row, store_done_fn done, void *arg)
 {
 	struct row_work *w = malloc(sizeof *w);
 	if (!w)
-		return;
-	*w = (struct row_work){.row = *row};
+		return -ENOMEM;
+	*w = (struct row_work){.row = *row, .done = done, .arg = arg};
 	store_submit_later(s, put_work, work_done, w);
+	return 0;
 }
 
 int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done,

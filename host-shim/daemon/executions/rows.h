@@ -33,7 +33,7 @@ struct row {
 int rows_put(struct store *s, const struct row *row, const void *spec, size_t spec_len, store_done_fn done,
 	     void *arg);
 /* The same of a row whose state nobody waits for, as in store_submit_later. */
-void rows_put_later(struct store *s, const struct row *row);
+int rows_put_later(struct store *s, const struct row *row, store_done_fn done, void *arg);
 void rows_delete(struct store *s, const uint8_t id[16]);
 void rows_delete_box(struct store *s, const char *box_id);
 /* Every row, in the order in which they ended or began: at start-up, before the loop runs. */

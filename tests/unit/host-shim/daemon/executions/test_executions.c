@@ -137,13 +137,19 @@ static void agent_drop(void)
 	agent.fd = -1;
 }
 
-static unsigned rows_in_database(void)
+static sqlite3 *open_database(int flags)
 {
 	char path[128];
 	sqlite3 *db;
-	sqlite3_stmt *s;
 	snprintf(path, sizeof path, "%s/tenon.db", dir);
-	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open_v2(path, &db, flags, NULL), SQLITE_OK);
+	return db;
+}
+
+static unsigned rows_in_database(void)
+{
+	sqlite3 *db = open_database(SQLITE_OPEN_READONLY);
+	sqlite3_stmt *s;
 	assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM executions", -1, &s, NULL), SQLITE_OK);
 	sqlite3_step(s);
 	unsigned n = (unsigned)sqlite3_column_int(s, 0);
@@ -503,6 +509,25 @@ static void test_whole_life(void **state)
 	assert_string_equal(text, "hello oopsworld");
 	assert_int_equal(session_running(session), 0);
 	execution_unref(started);
+}
+
+/* It is told before it is committed, which nothing can lose: the agent keeps the record until it is
+ * acknowledged, and that comes after the commit. */
+static void test_an_exit_need_not_wait_for_its_commit(void **state)
+{
+	(void)state;
+	start();
+	sqlite3 *other = open_database(SQLITE_OPEN_READWRITE);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	say_exit(3, 0, 0, 0);
+	read_all(0);
+	assert_int_equal(info().exit_code, 3);
+	assert_int_equal(info().status, EXECUTION_COMPLETED);
+	assert_int_equal(session_running(session), 0);
+	turns(20);
+	assert_int_equal(agent.acks, 0);
+	sqlite3_close(other);
+	finish_well();
 }
 
 static void test_answer_to_exec_lost(void **state)
@@ -956,6 +981,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		with_rig(test_whole_life),
 		with_rig(test_answer_to_exec_lost),
+		with_rig(test_an_exit_need_not_wait_for_its_commit),
 		with_rig(test_execve_fails),
 		with_rig(test_overlap_is_trimmed_and_gap_taken),
 		with_rig(test_lies_end_the_link_and_nothing_else),
