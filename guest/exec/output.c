@@ -73,9 +73,14 @@ static bool eof_due(const struct exec_output *o)
 	return o->eof && !o->eof_sent && o->sent == o->ring.end;
 }
 
+bool exec_output_has_bytes(const struct exec_output *o)
+{
+	return gap_due(o) || data_due(o);
+}
+
 bool exec_output_ready(const struct exec_output *o)
 {
-	return gap_due(o) || data_due(o) || eof_due(o);
+	return exec_output_has_bytes(o) || eof_due(o);
 }
 
 struct exec_chunk exec_output_next(struct exec_output *o)
@@ -87,8 +92,8 @@ struct exec_chunk exec_output_next(struct exec_output *o)
 	} else if (data_due(o)) {
 		c.kind = CHUNK_DATA;
 		c.to = o->ring.end < o->limit ? o->ring.end : o->limit;
-		if (c.to - c.from > FRAME_DATA_MAX)
-			c.to = c.from + FRAME_DATA_MAX;
+		if (c.to - c.from > FRAME_DATA_FULL)
+			c.to = c.from + FRAME_DATA_FULL;
 	} else if (eof_due(o)) {
 		c.kind = CHUNK_EOF;
 		o->eof_sent = true;

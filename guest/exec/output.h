@@ -47,11 +47,12 @@ struct exec_chunk {
 	uint64_t from, to; /* GAP and DATA: [from, to); EOF: to is the total */
 };
 
-/* What the stream gets next, counted as sent; at most FRAME_DATA_MAX bytes. */
+/* What the stream gets next, counted as sent; at most FRAME_DATA_FULL bytes. */
 struct exec_chunk exec_output_next(struct exec_output *o);
 
-/* Whether exec_output_next has something. */
+/* Whether exec_output_next has something; and something other than the end. */
 bool exec_output_ready(const struct exec_output *o);
+bool exec_output_has_bytes(const struct exec_output *o);
 
 /* Ended, credited to the end and, with a stream, its EOF sent. */
 bool exec_output_drained(const struct exec_output *o, bool has_stream);

@@ -8,6 +8,7 @@ static bool put_hello(struct link *l, struct conn *c, Tenon__Role role)
 {
 	Tenon__Hello h = TENON__HELLO__INIT;
 	h.role = role;
+	h.features = WIRE_FEATURE_ANSWER_LATE;
 	h.host_epoch = l->epoch;
 	h.boot_id = (ProtobufCBinaryData){BOOT_ID_SIZE, l->identity->boot_id};
 	h.clone_generation = l->identity->clone_generation;

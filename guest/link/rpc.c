@@ -163,6 +163,7 @@ static int serve_exec(struct link *l, uint32_t stream, const Tenon__Exec *req, s
 		if (row < 0)
 			return row;
 		streams_take(&l->streams, row, stream, true, &l->main->out);
+		l->streams.of_row[row].patient = req->answer_late;
 		return 0;
 	}
 }

@@ -5,6 +5,7 @@
 #include "guest/link/pack.h"
 
 #define BATCH_BYTES 65536
+#define LATE (10 * NSEC_PER_MSEC) /* at most that what may wait for what comes next */
 
 static struct exec_row *row_of(const struct streams *s, int row)
 {
@@ -26,19 +27,51 @@ static void end_stream(struct streams *s, int row)
 		execs_release(s->execs, row);
 }
 
+static void push(struct streams *s, int row)
+{
+	if (s->of_row[row].due)
+		sched_push(&s->control, row);
+	sched_push(&s->data, row);
+}
+
+/* The start is mostly told to somebody who waits for the end, and an output mostly ends a moment before its
+ * process is reaped: what can wait a little goes in one packet with what comes next, and each packet wakes
+ * the host, and the guest when it was taken. */
+static bool may_wait(const struct streams *s, int row, unsigned news)
+{
+	const struct exec_row *r = row_of(s, row);
+	if (news == EXEC_NEWS_STARTED)
+		return s->of_row[row].patient;
+	return news == EXEC_NEWS_OUTPUT && r->pid != 0 && !exec_output_has_bytes(&r->out[0]) &&
+	       !exec_output_has_bytes(&r->out[1]);
+}
+
+static void push_late(struct streams *s, int row)
+{
+	if (sched_empty(&s->late))
+		timer_set(s->execs->loop, &s->hurry, clock_mono() + LATE);
+	sched_push(&s->late, row);
+}
+
+static void hurry(struct timer *t)
+{
+	struct streams *s = container_of(t, struct streams, hurry);
+	for (int row; (row = sched_pop(&s->late)) >= 0;)
+		push(s, row);
+}
+
 static void on_news(struct exec_watch *w, int row, unsigned news)
 {
 	struct streams *s = container_of(w, struct streams, watch);
 	struct stream *st = &s->of_row[row];
+	if (news & EXEC_NEWS_INPUT && !input_due(&row_of(s, row)->in))
+		news &= ~(unsigned)EXEC_NEWS_INPUT;
 	if (st->id != 0) {
-		unsigned control = news & (EXEC_NEWS_STARTED | EXEC_NEWS_FAILED | EXEC_NEWS_EXIT);
-		if (news & EXEC_NEWS_INPUT && input_due(&row_of(s, row)->in))
-			control |= EXEC_NEWS_INPUT;
-		st->due |= control;
-		if (control)
-			sched_push(&s->control, row);
-		if (news & EXEC_NEWS_OUTPUT)
-			sched_push(&s->data, row);
+		st->due |= news & (EXEC_NEWS_STARTED | EXEC_NEWS_FAILED | EXEC_NEWS_EXIT | EXEC_NEWS_INPUT);
+		if (may_wait(s, row, news))
+			push_late(s, row);
+		else if (news & ~(unsigned)EXEC_NEWS_FREE)
+			push(s, row);
 	}
 	if (news & EXEC_NEWS_FREE) {
 		st->over = true;
@@ -52,6 +85,8 @@ void streams_init(struct streams *s, struct execs *execs)
 	*s = (struct streams){.watch = {on_news}, .execs = execs};
 	sched_init(&s->control);
 	sched_init(&s->data);
+	sched_init(&s->late);
+	timer_init(&s->hurry, hurry);
 }
 
 void streams_take(struct streams *s, int row, uint32_t id, bool fresh, struct sendq *q)
@@ -141,6 +176,8 @@ void streams_lose(struct streams *s)
 	}
 	sched_init(&s->control);
 	sched_init(&s->data);
+	sched_init(&s->late);
+	timer_clear(&s->hurry);
 }
 
 static void put_exit(uint32_t id, const struct exec_row *r, struct sendq *q)

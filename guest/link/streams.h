@@ -12,6 +12,7 @@ struct stream {
 	bool answered; /* the RSP that makes it the execution's stream is queued: other frames may follow */
 	bool fresh;    /* what that RSP will say */
 	bool over;     /* the row is free and waits only for its failure to be told */
+	bool patient;  /* the answer may go with what comes next */
 	bool stderr_turn;
 };
 
@@ -20,6 +21,8 @@ struct streams {
 	struct execs *execs;
 	struct stream of_row[EXEC_ROWS];
 	struct sched control, data;
+	struct sched late; /* rows that wait for `hurry` … */
+	struct timer hurry;
 };
 
 void streams_init(struct streams *s, struct execs *execs);

@@ -129,6 +129,7 @@ struct exec_spec {               /* borrowed during executions_start */
 	const char *const *env;  /* NAME=value, NULL-terminated; may be NULL */
 	const char *cwd;         /* NULL: "/" */
 	bool with_stdin;
+	bool end_only;       /* only the end is waited for: the start may be told late */
 	uint32_t timeout_ms; /* 0: none */
 	bool tty;            /* output comes on stdout only; there is always a stdin */
 	uint32_t rows, cols; /* of the terminal; 0: the agent's default */

@@ -184,6 +184,7 @@ bool start_send(struct execution *x)
 	Tenon__Exec *exec = x->start->exec;
 	exec->stdout_limit = x->limit[CHANNEL_STDOUT];
 	exec->stderr_limit = x->limit[CHANNEL_STDERR];
+	exec->answer_late &= x->session->features & WIRE_FEATURE_ANSWER_LATE;
 	Tenon__Request req = TENON__REQUEST__INIT;
 	req.op_case = TENON__REQUEST__OP_EXEC;
 	req.exec = exec;
@@ -300,6 +301,7 @@ static int start_make(struct execution *x, const struct exec_spec *spec, uint8_t
 		m.cwd = (ProtobufCBinaryData){strlen(spec->cwd), (uint8_t *)(uintptr_t)spec->cwd};
 	m.with_stdin = spec->with_stdin || spec->tty;
 	m.timeout_ms = spec->timeout_ms;
+	m.answer_late = spec->end_only;
 	struct start *s = calloc(1, sizeof *s);
 	if (r == 0 && s && m.argv && m.env)
 		s->exec = exec_copy(&m, packed, len);
@@ -588,7 +590,7 @@ void execution_get_info(const struct execution *x, struct execution_info *out)
 		[ROW_REAPED] = EXECUTION_KILLED,
 	};
 	const struct row *row = &x->row;
-	bool done = x->phase == PHASE_DONE || x->phase == PHASE_REMOVED;
+	bool done = x->over || x->phase == PHASE_REMOVED;
 	*out = (struct execution_info){
 		.status = done ? statuses[row->state] : EXECUTION_RUNNING,
 		.started_ms = row->started_ms,
@@ -613,7 +615,7 @@ void execution_on_end(struct execution *x, void (*fn)(void *arg), void *arg)
 
 bool execution_has_ended(const struct execution *x, int *exit_code)
 {
-	bool done = x->phase == PHASE_DONE || x->phase == PHASE_REMOVED;
+	bool done = x->over || x->phase == PHASE_REMOVED;
 	*exit_code = done ? x->row.exit_code : x->exit_code;
 	return done || x->exited;
 }
@@ -625,7 +627,8 @@ uint64_t execution_seen(const struct execution *x)
 
 void execution_set_seen(struct execution *x, uint64_t position)
 {
-	/* A client that began beyond the end has seen nothing there, and the next one must not begin there. */
+	/* A client that began beyond the end has seen nothing there, and the next one must not begin there.
+	 */
 	uint64_t end = x->log && log_loaded(x->log) ? log_readable(x->log) : 0;
 	if (position <= x->row.seen || position > end || x->phase == PHASE_REMOVED)
 		return;

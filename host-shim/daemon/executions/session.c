@@ -382,6 +382,7 @@ static void on_up(void *arg, const Tenon__Hello *hello)
 			(regenerated || memcmp(s->boot_id, hello->boot_id.data, sizeof s->boot_id) != 0);
 	memcpy(s->boot_id, hello->boot_id.data, sizeof s->boot_id);
 	s->clone_generation = hello->clone_generation;
+	s->features = hello->features;
 	s->known_boot = true;
 	s->up = true;
 	s->retry_ms = SESSION_RETRY_MIN_MS;

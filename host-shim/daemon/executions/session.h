@@ -23,7 +23,8 @@ struct session {
 	bool known_boot;
 	uint8_t boot_id[16];
 	uint64_t clone_generation;
-	uint64_t epoch; /* of the link */
+	uint64_t features; /* the agent's, of WIRE.md */
+	uint64_t epoch;    /* of the link */
 	uv_timer_t retry;
 	unsigned retry_ms;
 	uint64_t dialled_ms;

@@ -72,6 +72,7 @@ void rest_exec(void *app, struct http_request *r)
 		call->q.stdin_text = "";
 		call->q.spec.with_stdin = false;
 	}
+	call->q.spec.end_only = wait && !call->q.spec.with_stdin && !call->q.spec.tty;
 	box_exec(b, &call->q.spec, on_started, call);
 }
 

@@ -95,6 +95,7 @@ static void start(struct exec *x, const char *const *argv, size_t n, uint64_t ex
 	m.n_argv = n;
 	m.argv = args;
 	m.stdout_limit = m.stderr_limit = WINDOW;
+	m.answer_late = 1; /* as tenond has it where only the end is waited for */
 	Tenon__Request r = TENON__REQUEST__INIT;
 	r.op_case = TENON__REQUEST__OP_EXEC;
 	r.exec = &m;
@@ -243,7 +244,7 @@ static Tenon__Where *place(const char *path)
 
 static uint64_t put(const char *path, const char *file, int archive)
 {
-	static uint8_t buf[FRAME_DATA_HEAD + FRAME_DATA_MAX];
+	static uint8_t buf[FRAME_DATA_HEAD + FRAME_DATA_FULL];
 	struct stat st;
 	int from = open(file, O_RDONLY);
 	if (from < 0 || fstat(from, &st) < 0)
@@ -265,7 +266,7 @@ static uint64_t put(const char *path, const char *file, int archive)
 		floor_ask(archive ? 't' : 'w', path);
 		write_all(control.fd, &size, sizeof size);
 	}
-	for (ssize_t n; (n = read(from, buf + FRAME_DATA_HEAD, FRAME_DATA_MAX)) > 0; at += (uint64_t)n) {
+	for (ssize_t n; (n = read(from, buf + FRAME_DATA_HEAD, FRAME_DATA_FULL)) > 0; at += (uint64_t)n) {
 		if (with_agent) {
 			frame_put_data_head(buf, stream, CHANNEL_STDIN, at, (size_t)n);
 			write_all(bulk.fd, buf, FRAME_DATA_HEAD + (size_t)n);

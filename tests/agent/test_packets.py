@@ -1,0 +1,97 @@
+"""What goes in one packet: each wakes the host, and in a VM the guest as well. The counts are the least of some tries,
+since a busy machine may part what is together."""
+
+import time
+
+from agent import Agent
+from wire import STDERR, STDOUT
+
+
+class Counting:
+    """A socket that counts how often something came."""
+
+    def __init__(self, sock):
+        self.sock, self.reads = sock, 0
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+    def recv(self, n):
+        self.reads += 1
+        return self.sock.recv(n)
+
+
+def least_reads(agent, *argv, tries=20, **kw):
+    conn = agent.configured()
+    conn.sock = counting = Counting(conn.sock)
+    counts = []
+    for _ in range(tries):
+        before = counting.reads
+        x = conn.start(*argv, **kw)
+        conn.wait(lambda: x.exit is not None and len(x.eof) == 2)
+        counts.append(counting.reads - before)
+        conn.ack(x)
+    return min(counts)
+
+
+def test_the_ends_of_the_outputs_go_with_the_exit(own_agent):
+    script = "exec >&- 2>&-; sleep 0.002"  # that long a process may well take to exit
+    assert least_reads(own_agent, "sh", "-c", script) == 2  # the answer, and the rest
+
+
+def test_a_late_answer_goes_with_the_exit(own_agent):
+    assert least_reads(own_agent, "true", answer_late=True) == 1
+    assert least_reads(own_agent, "echo", "x", answer_late=True) <= 2  # with the output; the exit may come behind it
+
+
+def test_a_late_answer_is_told_all_the_same(own_agent):
+    conn = own_agent.configured()
+    x = conn.start("sleep", "60", answer_late=True)
+    before = time.monotonic()
+    conn.started(x, timeout=5)
+    assert time.monotonic() - before < 5 and x.exit is None
+
+
+def test_a_late_answer_may_be_a_failure(own_agent):
+    conn = own_agent.configured()
+    x = conn.start("/nowhere", answer_late=True)
+    conn.wait(lambda: x.failed is not None)
+    assert x.failed.stage == "execve"
+
+
+def test_an_output_that_ends_early_is_told_while_the_process_runs(own_agent):
+    conn = own_agent.configured()
+    x = conn.started(conn.start("sh", "-c", "exec >&- 2>&-; sleep 60"))
+    conn.wait(lambda: len(x.eof) == 2, timeout=5)
+    assert x.exit is None and x.eof == {STDOUT: 0, STDERR: 0}
+
+
+def test_a_link_that_is_lost_before_a_late_answer(own_agent):
+    """Nothing is held back for a connection that is gone: the next one attaches and has it all."""
+    conn = own_agent.configured()
+    x = conn.start("sh", "-c", "echo here; exec >&- 2>&-; sleep 0.2; exit 3", answer_late=True)
+    while conn.outbox:
+        conn.pump(time.monotonic() + 5)
+    time.sleep(0.004)
+    conn.close()
+    conn = own_agent.dial()
+    deadline = time.monotonic() + 5
+    conn.attach(x)
+    conn.wait(lambda: x.exit is not None and len(x.eof) == 2, timeout=deadline - time.monotonic())
+    assert x.exit.code == 3 and bytes(x.out[STDOUT]) == b"here\n"
+
+
+def test_a_child_gets_no_groups_and_no_capabilities_by_inheritance():
+    """What the agent need not change it leaves; what it has it takes away."""
+    import os
+
+    def with_groups():
+        os.setgroups([1, 4242])
+
+    a = Agent(prepare=with_groups)
+    try:
+        conn = a.configured()
+        x = conn.run("sh", "-c", "id -G; grep CapInh /proc/self/status; readlink /proc/self/fd/0")
+        assert x.stdout == b"0\nCapInh:\t0000000000000000\n/dev/null\n"
+    finally:
+        a.end()
