@@ -1,15 +1,20 @@
 /* The floor: what any agent has to do, and nothing else. One thread, one connection at a time, no cgroups,
  * nothing kept. After each operation's letter come its arguments; a path is u16 length and bytes, numbers are
- * little endian. 'e' u32 n, n bytes     the same n bytes back 'x'                    posix_spawn of /bin/true
- * with stdio on pipes, wait for it, its exit code back 's' u64 n              a child that prints n bytes,
- * from its pipe to the socket 'w' path u64 n, bytes  n bytes into a new file; one byte back when it is closed
- *   'r' path               u64 size of the file, and its bytes
- *   't' path u64 n, bytes  n bytes of archive into `tar` in that folder, which is made; its exit code back
- *   'c' path               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
- *   'm'                    u64 MemAvailable in KiB
+ * little endian.
+ *
+ * - 'e' u32 n, n bytes:     the same n bytes back
+ * - 'x':                    posix_spawn of /bin/true with stdout and stderr on pipes, wait; its exit code
+ * - 's' u64 n:              a child that prints n bytes, from its pipe to the socket
+ * - 'w' path u64 n, bytes:  n bytes into a new file; one byte back when it is closed
+ * - 'r' path:               u64 size of the file, and its bytes
+ * - 't' path u64 n, bytes:  n bytes of archive into `tar` in that folder, which is made; its exit code back
+ * - 'c' path:               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
+ * - 'm':                    u64 MemAvailable in KiB
+ *
  * As PID 1 it loads the modules that /modules/boot.list names and serves vsock port 1000.
- * usage: floor unix:PATH|vsock:PORT
- *        floor --print BYTES      what both sides run as the program that prints */
+ *
+ * - usage: floor unix:PATH|vsock:PORT
+ * - usage: floor --print BYTES      what both sides run as the program that prints */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>

@@ -1,7 +1,14 @@
 /* The load: the same questions to the agent over its link and to the floor, one at a time, as a host would
- * ask them. usage: load agent|floor WHERE COUNT exec echo stdout BYTES many N BYTES             agent alone:
- * N executions at once, each printing that much write|tarin PATH FILE    FILE goes to PATH; for COUNT over
- * one, PATH.1, PATH.2, … read|tarout PATH WHERE as in net.h. Prints COUNT lines: what each took, in ns. */
+ * ask them. Prints COUNT lines: what each took, in ns.
+ *
+ * usage: load agent|floor WHERE COUNT OPERATION, where WHERE is as in net.h, and OPERATION one of
+ *
+ * - exec                     /bin/true, to its exit code
+ * - echo                     a few bytes there and back
+ * - stdout BYTES             a program that prints so much
+ * - many N BYTES             agent alone: N executions at once, each printing that much
+ * - write|tarin PATH FILE    FILE goes to PATH.1, PATH.2, … up to COUNT
+ * - read|tarout PATH         the file or folder comes back */
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/random.h>
