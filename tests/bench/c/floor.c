@@ -11,7 +11,9 @@
  * - 'c' path:               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
  * - 'm':                    u64 MemAvailable in KiB
  *
- * As PID 1 it loads the modules that /modules/boot.list names and serves vsock port 1000.
+ * As PID 1 it loads the modules that /modules/boot.list names and serves vsock port 1000. With arguments,
+ * those after "--" on the kernel's command line, it mounts the first disk and becomes the program there that
+ * they name.
  *
  * - usage: floor unix:PATH|vsock:PORT
  * - usage: floor --print BYTES      what both sides run as the program that prints */
@@ -240,12 +242,10 @@ static int print(uint64_t n)
 	return 0;
 }
 
-static void start_machine(void)
+static void load_modules(const char *names)
 {
 	char line[256];
-	mount("proc", "/proc", "proc", 0, NULL);
-	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-	FILE *list = chdir("/modules") == 0 ? fopen("boot.list", "r") : NULL;
+	FILE *list = chdir("/modules") == 0 ? fopen(names, "r") : NULL;
 	while (list && fgets(line, sizeof line, list)) {
 		line[strcspn(line, "\n")] = '\0';
 		int fd = open(line, O_RDONLY | O_CLOEXEC);
@@ -254,6 +254,27 @@ static void start_machine(void)
 	}
 	if (list)
 		fclose(list);
+}
+
+static void start_machine(void)
+{
+	mount("proc", "/proc", "proc", 0, NULL);
+	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	load_modules("boot.list");
+}
+
+/* What an init does for an agent that is none: its root, and the file systems that it counts on. */
+static void become(char **argv)
+{
+	load_modules("root.list");
+	if (mount("/dev/vda", "/box", "ext4", 0, NULL) < 0 || chdir("/box") < 0 ||
+	    mount("/dev", "dev", NULL, MS_MOVE, NULL) < 0 ||
+	    mount("/proc", "proc", NULL, MS_MOVE, NULL) < 0 || mount("sysfs", "sys", "sysfs", 0, NULL) < 0 ||
+	    mount("cgroup2", "sys/fs/cgroup", "cgroup2", 0, NULL) < 0 ||
+	    mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		die("the root");
+	execv(argv[0], argv);
+	die(argv[0]);
 }
 
 static int listen_on(const char *where)
@@ -282,6 +303,8 @@ int main(int argc, char **argv)
 		return print(strtoull(argv[2], NULL, 10));
 	if (getpid() == 1) {
 		start_machine();
+		if (argc > 1)
+			become(argv + 1);
 		where = "vsock:1000";
 	}
 	if (strncmp(where, "unix:", 5) != 0 && strncmp(where, "vsock:", 6) != 0)
