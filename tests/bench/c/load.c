@@ -36,14 +36,17 @@ static uint64_t epoch;
 
 /* ---- frames ---- */
 
+/* The next but hints, which are events of no stream. */
 static struct frame next_frame(struct line *l)
 {
 	struct frame f;
 	struct err e;
 	int r;
-	while ((r = frame_reader_next(&l->reader, &f, &e)) == 0)
-		if (frame_reader_fill(&l->reader, l->fd) <= 0)
-			die("the agent left");
+	do
+		while ((r = frame_reader_next(&l->reader, &f, &e)) == 0)
+			if (frame_reader_fill(&l->reader, l->fd) <= 0)
+				die("the agent left");
+	while (r > 0 && f.type == FRAME_EVENT && f.stream == 0);
 	if (r < 0 || f.type == FRAME_GOAWAY || f.type == FRAME_RESET)
 		die("malformed, GOAWAY or RESET");
 	return f;
@@ -188,6 +191,14 @@ static uint64_t one_stdout(char **args)
 	return now() - began;
 }
 
+static void check_code(const struct frame *f)
+{
+	Tenon__Event *event = tenon__event__unpack(NULL, f->len, f->payload);
+	if (!event || event->kind_case != TENON__EVENT__KIND_EXIT || event->exit->code || event->exit->signal)
+		die("another end than exit 0");
+	tenon__event__free_unpacked(event, NULL);
+}
+
 static uint64_t one_many(char **args)
 {
 	static struct exec all[1024];
@@ -199,6 +210,8 @@ static uint64_t one_many(char **args)
 	while (left > 0) {
 		struct frame f = next_frame(&control);
 		struct exec *x = &all[(f.stream - all[0].stream) / 2];
+		if (f.type == FRAME_EVENT)
+			check_code(&f);
 		left -= x->left;
 		take(x, &f);
 		left += x->left;
