@@ -123,12 +123,18 @@ def number(x):
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}"
 
 
+def target(f):
+    """The goal, as the report prints it."""
+    if f.goal is None:
+        return ""
+    return ("≤ " if f.best == "low" else "≥ ") + (f"{f.goal:,.0f}" if f.goal >= 1000 else f"{f.goal:.4g}")
+
+
 def describe(f):
     if f.failed:
         return f"not taken: {f.failed}"
     verdict = {None: "", True: "  holds", False: "  MISSED"}[f.holds()]
-    sign = "≤" if f.best == "low" else "≥"
-    goal = "" if f.goal is None else f"  goal {sign} {f.goal:g}"
+    goal = "" if f.goal is None else f"  goal {target(f)}"
     if not f.ratios:
         return f"{number(f.value())} {f.unit}{goal}{verdict}"
     low, middle, high = quartiles(f.ratios)

@@ -5,8 +5,9 @@ import re
 import time
 from pathlib import Path
 
-from harness import MIB, TOP, Figure, in_turns, microseconds, rate
+from harness import MIB, TOP, Figure, in_turns, microseconds, milliseconds, rate
 from places import GuestLink
+from scale import boot_to_signal
 
 PEERS = sorted(p.stem for p in Path(__file__).with_name("peers").glob("[a-z]*.py"))
 
@@ -51,6 +52,10 @@ def compare(report, place, peer, quick):
     row("stdout", "MiB/s", ["stdout", str(size)], stdout, rate(size), count=1, best="high")
     report.fact(where, "its bytes of stdout that never came, of each run", "bytes", lambda: lost or [0],
                 note="a client that always reads")
+    report.take(Figure(where, "boot to ready signal", "ms", note="QEMU's start to a call from the guest; ours is init, "
+                       "theirs is started by one from a disk"),
+                lambda f: in_turns(f, lambda: [boot_to_signal(1001, TOP / "build/guest/initramfs.cpio")],
+                                   lambda: [peer.boot()], 1 if quick else 5, milliseconds))
     binary = Figure(where, "binary", "KiB")
     binary.ours, binary.floor = [[(TOP / "build/guest/tenon-init").stat().st_size / 1024]], [[peer.binary / 1024]]
     memory = Figure(where, "PSS in the guest", "KiB", note="after those rows")

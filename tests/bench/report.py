@@ -7,8 +7,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator  # noqa: E402
 
-from harness import number, quartiles  # noqa: E402
+from harness import number, quartiles, target  # noqa: E402
 
 
 def write(report, folder, json_path):
@@ -40,16 +41,15 @@ def markdown(report, plots):
 def line(f):
     if f.failed:
         return f"| {f.name} | not taken | | | | {f.failed.replace('|', '/')} |"
-    sign = "≤" if f.best == "low" else "≥"
-    goal = "" if f.goal is None else f"{sign} {f.goal:.4g}"
-    verdict = {None: "", True: "holds", False: "**missed**"}[f.holds()]
+    goal = target(f)
+    remark = "; ".join(filter(None, [{None: "", True: "holds", False: "**MISSED**"}[f.holds()], f.note]))
     ours = statistics.median(f.all(f.ours))
     if not f.ratios:
-        return f"| {f.name} | | {number(ours)} {f.unit} | | {goal} | {verdict} {f.note} |"
+        return f"| {f.name} | | {number(ours)} {f.unit} | | {goal} | {remark} |"
     low, middle, high = quartiles(f.ratios)
     floor = statistics.median(f.all(f.floor))
     return (f"| {f.name} | {middle:.2f} ({low:.2f}–{high:.2f}) | {number(ours)} {f.unit} | {number(floor)} {f.unit} "
-            f"| {goal} | {verdict} {f.note} |")
+            f"| {goal} | {remark} |")
 
 
 def plot_ratios(figures, path):
@@ -62,11 +62,21 @@ def plot_ratios(figures, path):
         ax.plot(middle, y, "o", color=colour)
         if f.goal is not None:
             ax.plot(f.goal, y, "|", color="black", ms=14)
-    ax.set_yticks(range(len(shown)), [f"{f.name} · {f.place}" for f in shown], fontsize=8)
+    ax.set_yticks(range(len(shown)), [f"{f.name} · {f.place}{' ↑' if f.best == 'high' else ''}" for f in shown], fontsize=8)
     ax.axvline(1, color="lightgrey", lw=1, zorder=0)
     ax.set_xscale("log")
-    ax.set_xlabel("× what stands beside it (dot: median, bar: quartiles, stroke: goal)")
+    low, high = ax.get_xlim()
+    subs = (1, 2, 5) if high / low > 4 else (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    plain_ticks(ax.xaxis, LogLocator(subs=subs))
+    ax.set_xlabel("× what stands beside it (dot: median, bar: quartiles, stroke: goal; ↑: more is better)")
     return save(fig, path)
+
+
+def plain_ticks(axis, locator):
+    """Numbers as people write them."""
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
 
 
 def plot_curve(name, curve, path):
@@ -75,7 +85,9 @@ def plot_curve(name, curve, path):
     for ax, (label, values) in zip(axes[:, 0], curve["lines"].items()):
         ax.plot(curve["x"], values, "o-")
         ax.set_xscale("log")
-        ax.set_ylim(bottom=0)
+        ax.set_xticks(curve["x"], [f"{x:,}" for x in curve["x"]])
+        ax.minorticks_off()
+        ax.set_ylim(0, max(values) * 1.15 or 1)
         ax.set_title(label, fontsize=9)
         ax.grid(alpha=0.3)
     axes[-1, 0].set_xlabel(curve["xlabel"])

@@ -1,15 +1,22 @@
 /* The floor: what any agent has to do, and nothing else. One thread, one connection at a time, no cgroups,
  * nothing kept. After each operation's letter come its arguments; a path is u16 length and bytes, numbers are
- * little endian. 'e' u32 n, n bytes     the same n bytes back 'x'                    posix_spawn of /bin/true
- * with stdio on pipes, wait for it, its exit code back 's' u64 n              a child that prints n bytes,
- * from its pipe to the socket 'w' path u64 n, bytes  n bytes into a new file; one byte back when it is closed
- *   'r' path               u64 size of the file, and its bytes
- *   't' path u64 n, bytes  n bytes of archive into `tar` in that folder, which is made; its exit code back
- *   'c' path               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
- *   'm'                    u64 MemAvailable in KiB
- * As PID 1 it loads the modules that /modules/boot.list names and serves vsock port 1000.
- * usage: floor unix:PATH|vsock:PORT
- *        floor --print BYTES      what both sides run as the program that prints */
+ * little endian.
+ *
+ * - 'e' u32 n, n bytes:     the same n bytes back
+ * - 'x':                    posix_spawn of /bin/true with stdout and stderr on pipes, wait; its exit code
+ * - 's' u64 n:              a child that prints n bytes, from its pipe to the socket
+ * - 'w' path u64 n, bytes:  n bytes into a new file; one byte back when it is closed
+ * - 'r' path:               u64 size of the file, and its bytes
+ * - 't' path u64 n, bytes:  n bytes of archive into `tar` in that folder, which is made; its exit code back
+ * - 'c' path:               `tar` of the folder: u32 length and bytes, again and again; length 0 is the end
+ * - 'm':                    u64 MemAvailable in KiB
+ *
+ * As PID 1 it loads the modules that /modules/boot.list names and serves vsock port 1000. With arguments,
+ * those after "--" on the kernel's command line, it mounts the first disk and becomes the program there that
+ * they name.
+ *
+ * - usage: floor unix:PATH|vsock:PORT
+ * - usage: floor --print BYTES      what both sides run as the program that prints */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -235,12 +242,10 @@ static int print(uint64_t n)
 	return 0;
 }
 
-static void start_machine(void)
+static void load_modules(const char *names)
 {
 	char line[256];
-	mount("proc", "/proc", "proc", 0, NULL);
-	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-	FILE *list = chdir("/modules") == 0 ? fopen("boot.list", "r") : NULL;
+	FILE *list = chdir("/modules") == 0 ? fopen(names, "r") : NULL;
 	while (list && fgets(line, sizeof line, list)) {
 		line[strcspn(line, "\n")] = '\0';
 		int fd = open(line, O_RDONLY | O_CLOEXEC);
@@ -249,6 +254,27 @@ static void start_machine(void)
 	}
 	if (list)
 		fclose(list);
+}
+
+static void start_machine(void)
+{
+	mount("proc", "/proc", "proc", 0, NULL);
+	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	load_modules("boot.list");
+}
+
+/* What an init does for an agent that is none: its root, and the file systems that it counts on. */
+static void become(char **argv)
+{
+	load_modules("root.list");
+	if (mount("/dev/vda", "/box", "ext4", 0, NULL) < 0 || chdir("/box") < 0 ||
+	    mount("/dev", "dev", NULL, MS_MOVE, NULL) < 0 ||
+	    mount("/proc", "proc", NULL, MS_MOVE, NULL) < 0 || mount("sysfs", "sys", "sysfs", 0, NULL) < 0 ||
+	    mount("cgroup2", "sys/fs/cgroup", "cgroup2", 0, NULL) < 0 ||
+	    mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		die("the root");
+	execv(argv[0], argv);
+	die(argv[0]);
 }
 
 static int listen_on(const char *where)
@@ -277,6 +303,8 @@ int main(int argc, char **argv)
 		return print(strtoull(argv[2], NULL, 10));
 	if (getpid() == 1) {
 		start_machine();
+		if (argc > 1)
+			become(argv + 1);
 		where = "vsock:1000";
 	}
 	if (strncmp(where, "unix:", 5) != 0 && strncmp(where, "vsock:", 6) != 0)

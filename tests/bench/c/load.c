@@ -1,7 +1,14 @@
 /* The load: the same questions to the agent over its link and to the floor, one at a time, as a host would
- * ask them. usage: load agent|floor WHERE COUNT exec echo stdout BYTES many N BYTES             agent alone:
- * N executions at once, each printing that much write|tarin PATH FILE    FILE goes to PATH; for COUNT over
- * one, PATH.1, PATH.2, … read|tarout PATH WHERE as in net.h. Prints COUNT lines: what each took, in ns. */
+ * ask them. Prints COUNT lines: what each took, in ns.
+ *
+ * usage: load agent|floor WHERE COUNT OPERATION, where WHERE is as in net.h, and OPERATION one of
+ *
+ * - exec                     /bin/true, to its exit code
+ * - echo                     a few bytes there and back
+ * - stdout BYTES             a program that prints so much
+ * - many N BYTES             agent alone: N executions at once, each printing that much
+ * - write|tarin PATH FILE    FILE goes to PATH.1, PATH.2, … up to COUNT
+ * - read|tarout PATH         the file or folder comes back */
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/random.h>
@@ -29,14 +36,17 @@ static uint64_t epoch;
 
 /* ---- frames ---- */
 
+/* The next but hints, which are events of no stream. */
 static struct frame next_frame(struct line *l)
 {
 	struct frame f;
 	struct err e;
 	int r;
-	while ((r = frame_reader_next(&l->reader, &f, &e)) == 0)
-		if (frame_reader_fill(&l->reader, l->fd) <= 0)
-			die("the agent left");
+	do
+		while ((r = frame_reader_next(&l->reader, &f, &e)) == 0)
+			if (frame_reader_fill(&l->reader, l->fd) <= 0)
+				die("the agent left");
+	while (r > 0 && f.type == FRAME_EVENT && f.stream == 0);
 	if (r < 0 || f.type == FRAME_GOAWAY || f.type == FRAME_RESET)
 		die("malformed, GOAWAY or RESET");
 	return f;
@@ -182,6 +192,14 @@ static uint64_t one_stdout(char **args)
 	return now() - began;
 }
 
+static void check_code(const struct frame *f)
+{
+	Tenon__Event *event = tenon__event__unpack(NULL, f->len, f->payload);
+	if (!event || event->kind_case != TENON__EVENT__KIND_EXIT || event->exit->code || event->exit->signal)
+		die("another end than exit 0");
+	tenon__event__free_unpacked(event, NULL);
+}
+
 static uint64_t one_many(char **args)
 {
 	static struct exec all[1024];
@@ -193,6 +211,8 @@ static uint64_t one_many(char **args)
 	while (left > 0) {
 		struct frame f = next_frame(&control);
 		struct exec *x = &all[(f.stream - all[0].stream) / 2];
+		if (f.type == FRAME_EVENT)
+			check_code(&f);
 		left -= x->left;
 		take(x, &f);
 		left += x->left;

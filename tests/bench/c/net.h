@@ -1,5 +1,4 @@
-/* What the load programs share: sockets that are dialled by name, whole reads and writes, samples on stdout.
- */
+/* What the load programs share: sockets that are dialled by name, whole reads and writes, samples. */
 #pragma once
 
 #include <arpa/inet.h>

@@ -1,9 +1,14 @@
 /* The load over REST: what a client of tenond does, without a client's own cost. One kept connection for
- * requests. usage: rest PORT BOX COUNT wait                   POST …/exec?wait=true of /bin/true: one
- * request, the whole answer post                   POST …/exec of it: until it has started sse|ws BYTES POST
- * …/exec of a program that prints so much, read to its exit event put|get PATH FILE      a tar archive to or
- * from PATH.1, PATH.2, … readers N BYTES        one execution that prints so much, N readers of its events
- * Prints COUNT lines: what each took, in ns. */
+ * requests. Prints COUNT lines: what each took, in ns.
+ *
+ * usage: rest PORT BOX COUNT OPERATION, which is one of
+ *
+ * - wait                POST …/exec?wait=true of /bin/true: one request, the whole answer
+ * - post                POST …/exec of it: until it has started
+ * - sse|ws BYTES        POST …/exec of a program that prints so much, read to its exit event
+ * - put PATH FILE       a tar archive to PATH.1, PATH.2, … up to COUNT
+ * - get PATH            the archive of PATH.1
+ * - readers N BYTES     one execution that prints so much, N readers of its events */
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>

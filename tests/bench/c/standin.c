@@ -1,8 +1,9 @@
 /* In tenon-vmm's place: a box whose machine is this one. It starts tenon-init as a plain process, configures
  * it, and offers it at vsock.sock, so that tenond drives hundreds of boxes where memory would not hold as
- * many VMs, and so that REST can be measured without an emulated processor behind it. usage: standin
- * …tenon-vmm's arguments…      TENON_INIT names the agent standin --relay PORT TARGET          TCP on
- * loopback to TARGET (net.h), each connection by itself */
+ * many VMs, and so that REST can be measured without an emulated processor behind it.
+ *
+ * - usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
+ * - usage: standin --relay PORT TARGET          TCP on loopback to TARGET (net.h), each connection alone */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>

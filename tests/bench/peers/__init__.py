@@ -5,6 +5,7 @@
                                     its agent up in the guest of `place` (a places.GuestLink), beside ours and the floor
     binary                          size in bytes
     ping(), exec(), stdout(n)       one operation each: ns; stdout also returns how many bytes came
+    boot()                          a machine of its own, from QEMU's start to the agent's signal that it serves: ns
     pids()                          its processes in the guest, whose memory is its own
     close()
 

@@ -6,6 +6,8 @@ The field numbers are those that its agent answers to: what it does not understa
 
 import base64
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from harness import BIN, TOP, Failed
 from places import free_port
+from scale import bare_initramfs, boot_to_signal
 from plainpb import field, fields
 
 FETCHED = TOP / "build/bench/peers"
@@ -21,7 +24,7 @@ PACKAGE, VERSION = "@boxlite-ai/boxlite-linux-x64-gnu", "0.10.0"
 SHA512 = "JihXFR726cRgQc0Sjf2JjpWSfvcK4Irn7kIHBCwgX65wgLALTUGa96w0rttJrVztMFf2iEPa3xndIbeAYmaMZg=="
 OFFSET, SIZE = 2378329, 21145160  # of the agent in the addon
 GRPC = "grpcio==1.85.3"
-PORT = 2695
+PORT, READY_PORT = 2695, 2696
 DROP_OLDEST = 1  # its log must not stop it
 CONTAINER = "c1"
 ROOT = f"/run/boxlite/shared/containers/{CONTAINER}/rootfs"
@@ -59,6 +62,18 @@ def fetch():
     return agent
 
 
+def make_disk(folder, agent):
+    tree, disk = folder / "root", folder / "root.ext4"
+    for name in ("dev", "proc", "sys", "tmp", "run", "boxlite"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(agent, tree / "boxlite-guest")
+    (tree / "boxlite-guest").chmod(0o755)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, "64M"], check=True, timeout=60,
+                   stdout=subprocess.DEVNULL,
+                   env=dict(os.environ, PATH=f"{os.environ['PATH']}:/usr/sbin:/sbin"))
+    return disk
+
+
 class Peer:
     name = f"BoxLite {VERSION}"
 
@@ -67,13 +82,15 @@ class Peer:
         import grpc
         self.errors = grpc.RpcError
         self.binary = SIZE
+        self.program = agent
+        self.machine = None  # (initramfs, disk) to boot from
         self.place = place
         conn = self.conn = place.vm.connect(epoch=time.time_ns())
         with place.vm.bulk() as bulk:
             bulk.put(agent.read_bytes(), write={"at": {"path": b"/boxlite/bin/boxlite-guest"}, "mode": 0o755,
                                                 "make_parents": True})
         self.execution = conn.started(conn.start("/boxlite/bin/boxlite-guest", "--listen", f"vsock://{PORT}", "--notify",
-                                                 "vsock://2696", ring_policy=DROP_OLDEST))
+                                                 f"vsock://{READY_PORT}", ring_policy=DROP_OLDEST))
         self.await_port()
         port = free_port()
         place.spawn(BIN / "standin", "--relay", port, f"vsock:{place.vm.run}/vsock.sock:{PORT}")
@@ -155,6 +172,15 @@ class Peer:
             got += len(value_of(value_of(event, 1), 1))
         self.call("Execution/Wait", x)
         return time.monotonic_ns() - began, got
+
+    def boot(self):
+        """In BoxLite it is no init, but started by libkrun's, from a root that the host shares. So here: the floor is
+        init, its root is a disk with nothing but it, and it is read as far as it is used."""
+        if not self.machine:
+            self.machine = bare_initramfs(self.place.folder), make_disk(self.place.folder, self.program)
+        initramfs, disk = self.machine
+        return boot_to_signal(READY_PORT, initramfs, "--disk", f"{disk},format=raw,readonly=off", append=f"-- /boxlite-guest "
+                              f"--listen vsock://{PORT} --notify vsock://{READY_PORT}")
 
     def pids(self):
         conn = self.place.vm.connect(epoch=time.time_ns())
