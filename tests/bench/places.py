@@ -173,7 +173,7 @@ class Rest(Place):
         # A short path: a unix socket's name has 108 bytes.
         self.home = Path(tempfile.mkdtemp(prefix="tnb", dir="/tmp"))
         self.daemon = Daemon(self.home, *args)
-        self.relay_port = None
+        self.relay_ports = {}
         try:
             self.daemon.start()
             self.client = self.daemon.client()
@@ -196,16 +196,18 @@ class Rest(Place):
         raise Failed("the box has no vsock.sock")
 
     def use_floor(self, target):
-        """A relay to the floor in tenond's place, for what tenond streams."""
+        """Relays to the floor in tenond's place, for what tenond streams; the log lies where tenond's do."""
         self.floor_at = target
-        self.relay_port = free_port()
-        self.spawn(BIN / "standin", "--relay", self.relay_port, target)
+        for kind, log in (("bare", []), ("logged", [self.home])):
+            self.relay_ports[kind] = free_port()
+            self.spawn(BIN / "standin", "--relay", self.relay_ports[kind], target, *log)
 
     def rest(self, count, *args):
         return samples("rest", self.daemon.port, self.box, count, *args, printer=self.printer)
 
-    def floor(self, count, *args, relayed=False):
-        return samples("load", "floor", f"tcp:{self.relay_port}" if relayed else self.floor_at, count, *args)
+    def floor(self, count, *args, relayed=""):
+        at = f"tcp:{self.relay_ports[relayed]}" if relayed else self.floor_at
+        return samples("load", "floor", at, count, *args)
 
     def clean(self):
         pass

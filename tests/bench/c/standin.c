@@ -3,7 +3,8 @@
  * many VMs, and so that REST can be measured without an emulated processor behind it.
  *
  * - usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
- * - usage: standin --relay PORT TARGET          TCP on loopback to TARGET (net.h), each connection alone */
+ * - usage: standin --relay PORT TARGET [FOLDER] TCP on loopback to TARGET (net.h), each connection alone;
+ *   FOLDER: what goes to the client is written to a file there, without a name, and read back first */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,9 +17,23 @@
 #define RELAY_STACK (128 * 1024)
 #define RELAY_BUFFER (64 * 1024)
 
+#define LOG_MAX (64 * 1024 * 1024) /* then it begins anew, as tenond keeps no more of an output */
+
+static const char *log_folder; /* NULL: nothing is kept */
+
 struct direction {
-	int from, to;
+	int from, to, log;
 };
+
+/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. */
+static void keep(int log, uint8_t *buf, ssize_t n, off_t *at)
+{
+	if (*at + n > LOG_MAX)
+		*at = 0;
+	if (pwrite(log, buf, (size_t)n, *at) != n || pread(log, buf, (size_t)n, *at) != n)
+		die("the log");
+	*at += n;
+}
 
 static void *relay(void *arg)
 {
@@ -26,23 +41,28 @@ static void *relay(void *arg)
 	free(arg);
 	uint8_t buf[RELAY_BUFFER];
 	ssize_t n;
-	while ((n = read(d.from, buf, sizeof buf)) > 0)
+	off_t at = 0;
+	while ((n = read(d.from, buf, sizeof buf)) > 0) {
+		if (d.log >= 0)
+			keep(d.log, buf, n, &at);
 		for (ssize_t put, done = 0; done < n; done += put)
 			if ((put = write(d.to, buf + done, (size_t)(n - done))) < 0) {
 				n = 0;
 				break;
 			}
+	}
+	close(d.log);
 	shutdown(d.to, SHUT_RDWR);
 	shutdown(d.from, SHUT_RDWR);
 	return NULL;
 }
 
-static void start_direction(int from, int to)
+static void start_direction(int from, int to, int log)
 {
 	pthread_t thread;
 	pthread_attr_t small;
 	struct direction *d = malloc(sizeof *d);
-	*d = (struct direction){from, to};
+	*d = (struct direction){from, to, log};
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, RELAY_STACK);
 	pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
@@ -53,8 +73,11 @@ static void start_direction(int from, int to)
 /* Both live as long as this process: a bench has few connections. */
 static void join(int a, int b)
 {
-	start_direction(a, b);
-	start_direction(b, a);
+	int log = log_folder ? open(log_folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) : -1;
+	if (log_folder && log < 0)
+		die(log_folder);
+	start_direction(a, b, -1);
+	start_direction(b, a, log);
 }
 
 /* ---- the agent ---- */
@@ -166,8 +189,10 @@ static void relay_tcp(int port, const char *target)
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
+	if ((argc == 4 || argc == 5) && strcmp(argv[1], "--relay") == 0) {
+		log_folder = argv[4];
 		relay_tcp(atoi(argv[2]), argv[3]);
+	}
 	char agent[108], sock[108], floor_path[108], doorbell[108];
 	const char *dir = argument(argv, "--run-dir");
 	int ready = atoi(argument(argv, "--ready-fd"));
