@@ -119,7 +119,6 @@ def sweep(folders, patience=30):
 
 
 def main():
-    die_with(os.getppid(), signal.SIGTERM)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     me, (heard, told) = os.getpid(), os.pipe()
     os.set_inheritable(told, True)

@@ -124,9 +124,9 @@ def measure_all(report, place, rows, ours, floor, rounds):
     """floor(row): the floor as that row reaches it."""
     prepared = False
     for row in rows:
-        if "out, " in row.name and not prepared:
+        if "tar out" in row.name and not prepared:
             prepare_out(place, report, floor(row))
-        prepared = "out, " in row.name
+        prepared = "tar out" in row.name
         measure(report, place, row, ours, floor(row), rounds)
 
 

@@ -336,7 +336,7 @@ static const struct {
 	int args;
 } rows[] = {
 	{"wait", one_wait, 0}, {"post", one_post, 0}, {"sse", one_sse, 1},         {"ws", one_ws, 1},
-	{"put", one_put, 2},   {"get", one_get, 2},   {"readers", one_readers, 2},
+	{"put", one_put, 2},   {"get", one_get, 1},   {"readers", one_readers, 2},
 };
 
 int main(int argc, char **argv)
