@@ -122,8 +122,8 @@ def test_2000_readers_of_one_execution(make_daemon, descriptors):
     large = round_of(daemon, client, box, READERS, 256)
     # More than all buffers between here and there: the slow ones do hold back, and only themselves.
     longest = round_of(daemon, client, box, 50, 16 << 10)
-    # What a connection has of its own: a head's buffer, a chunk and a read position.
-    assert small - alone < READERS * 100
+    # What a connection has of its own: 64 KiB of the library, a chunk of 28 and a read position.
+    assert small - alone < READERS * 110
     # Sixteen times the output is not kept for anybody.
     assert large - small < READERS * 16 and longest - large < 16 << 10
     client.remove(box)

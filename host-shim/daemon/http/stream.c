@@ -2,7 +2,7 @@
 
 #include "internal.h"
 
-#define BLOCK (32u << 10)
+#define BLOCK (28u << 10) /* at once: of a connection's memory no more is touched, and thousands may read */
 
 struct http_stream {
 	struct http_request *r; /* MHD's hold keeps it while the response lives */
@@ -18,7 +18,7 @@ static ssize_t on_room(void *cls, uint64_t position, char *buf, size_t max)
 	ssize_t n;
 	do {
 		s->woken = false;
-		n = s->source->fill(s->arg, s, (uint8_t *)buf, max);
+		n = s->source->fill(s->arg, s, (uint8_t *)buf, max < BLOCK ? max : BLOCK);
 	} while (n == 0 && s->woken);
 	if (n == HTTP_SOURCE_END)
 		return MHD_CONTENT_READER_END_OF_STREAM;
