@@ -15,8 +15,7 @@ struct confine_own {
 	uint64_t bounding, permitted, effective;
 	int nice, oom_score_adj;
 	bool root; /* else it leaves as it is what nobody asked to change */
-	bool bare; /* every id of it is 0, it has no groups besides and hands down no capabilities: as "" has
-		      it */
+	bool bare; /* every id 0, no groups besides, no capability handed down: as "" has it */
 };
 
 enum confine_filter { CONFINE_NO_FILTER, CONFINE_DEFAULT_FILTER, CONFINE_RULES };

@@ -1,6 +1,7 @@
 """What goes in one packet: each wakes the host, and in a VM the guest as well. The counts are the least of some tries,
 since a busy machine may part what is together."""
 
+import os
 import time
 
 from agent import Agent
@@ -28,7 +29,7 @@ def least_reads(agent, *argv, tries=20, **kw):
     for _ in range(tries):
         before = counting.reads
         x = conn.start(*argv, **kw)
-        conn.wait(lambda: x.exit is not None and len(x.eof) == 2)
+        conn.wait(x.drained)
         counts.append(counting.reads - before)
         conn.ack(x)
     return min(counts)
@@ -75,16 +76,13 @@ def test_a_link_that_is_lost_before_a_late_answer(own_agent):
     time.sleep(0.004)
     conn.close()
     conn = own_agent.dial()
-    deadline = time.monotonic() + 5
     conn.attach(x)
-    conn.wait(lambda: x.exit is not None and len(x.eof) == 2, timeout=deadline - time.monotonic())
+    conn.wait(x.drained, timeout=5)
     assert x.exit.code == 3 and bytes(x.out[STDOUT]) == b"here\n"
 
 
 def test_a_child_gets_no_groups_and_no_capabilities_by_inheritance():
     """What the agent need not change it leaves; what it has it takes away."""
-    import os
-
     def with_groups():
         os.setgroups([1, 4242])
 

@@ -13,8 +13,7 @@
 #include "proto/cleanup.h"
 
 #define BACKLOG 512
-#define CONNECTION_MEMORY \
-	(64u << 10) /* head of a request, or one chunk of a stream: half of it at a time of a body */
+#define CONNECTION_MEMORY (64u << 10) /* a head, a chunk of a stream; half of it a piece of a body */
 #define ACCEPT_BATCH 64
 #define PUMP_ROUNDS 16
 #define REPLY_TIMEOUT_MS 60000

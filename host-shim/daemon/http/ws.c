@@ -10,8 +10,7 @@
 #define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
 #define CLOSE_MS 5000  /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
-#define QUEUED_COST 128 /* of one queued message beside its payload: that of an empty pong is all there is \
-			 */
+#define QUEUED_COST 128 /* of a queued message beside its payload */
 
 struct ws {
 	struct http_server *server;

@@ -32,10 +32,18 @@ struct attach {
 	uint8_t frame[FRAME_MAX];
 };
 
+static void throttle(struct attach *a)
+{
+	if (a->ws)
+		ws_pause(a->ws, a->stdin_full || a->holds > CALLS_MAX);
+}
+
 static void release(struct attach *a)
 {
 	if (--a->holds == 0)
 		free(a);
+	else
+		throttle(a);
 }
 
 static void send_error(struct attach *a, const char *message)
@@ -136,12 +144,6 @@ static void on_more(void *arg)
 
 /* ---- input ---- */
 
-static void throttle(struct attach *a)
-{
-	if (a->ws)
-		ws_pause(a->ws, a->stdin_full || a->holds > CALLS_MAX);
-}
-
 static void on_stdin_drain(void *arg)
 {
 	struct attach *a = arg;
@@ -171,10 +173,7 @@ static void on_done(void *arg, const struct failure *f)
 	struct attach *a = arg;
 	if (f)
 		send_error(a, f->message);
-	if (--a->holds == 0)
-		free(a);
-	else
-		throttle(a);
+	release(a);
 }
 
 static void hold_for_call(struct attach *a)
