@@ -73,7 +73,7 @@ sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 cc_host := $(CC)
 flags_host := -O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2
 cc_musl := musl-gcc
-flags_musl := -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+flags_musl := -Os -mstringop-strategy=libcall -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-Ibuild/static/include -idirafter build/static/kernel-headers
 cc_san := $(CC)
 flags_san := -O1 $(sanitize) -idirafter build/static/include

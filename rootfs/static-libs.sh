@@ -12,7 +12,7 @@ recipe=$(sha256sum "$0" | cut -c1-12)
 
 headers=$static/kernel-headers
 CC="musl-gcc -idirafter $headers"
-CFLAGS="-Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -ffile-prefix-map=$cache=."
+CFLAGS="-Os -mstringop-strategy=libcall -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -ffile-prefix-map=$cache=."
 export CC CFLAGS
 
 # musl-gcc knows no kernel headers, and /usr/include as a whole would bring in glibc's.

@@ -19,13 +19,14 @@
 
 int channel_init(struct channel *ch, int fd, const uint8_t *pending, size_t n)
 {
-	uint8_t *memory = memory_reserve(READ_BUFFER + MESSAGE_MAX + SCRATCH + OUT_SIZE);
+	uint8_t *memory = memory_reserve(READ_BUFFER + MESSAGE_MAX + SCRATCH + OUT_SIZE + FRAME_DATA_FULL);
 	if (!memory)
 		return -ENOMEM;
 	*ch = (struct channel){.fd = fd, .scratch_memory = memory + READ_BUFFER + MESSAGE_MAX};
 	frame_reader_init(&ch->reader, memory, READ_BUFFER);
 	message_joiner_init(&ch->joiner, memory + READ_BUFFER, MESSAGE_MAX);
 	ch->out = ch->scratch_memory + SCRATCH;
+	ch->gathered = ch->out + OUT_SIZE;
 	size_t room;
 	uint8_t *space = frame_reader_space(&ch->reader, &room);
 	if (n > room)
@@ -109,22 +110,48 @@ int channel_answer_done(struct channel *ch)
 	return channel_answer(ch, &r);
 }
 
+/* A frame of what is gathered and n bytes more. */
+static int give_frame(struct channel *ch, const void *bytes, size_t n)
+{
+	uint8_t head[FRAME_DATA_HEAD];
+	frame_put_data_head(head, ch->stream, CHANNEL_STDOUT, ch->given, ch->n_gathered + n);
+	struct iovec iov[3] = {{head, sizeof head}, {ch->gathered, ch->n_gathered}, {(void *)bytes, n}};
+	ch->given += ch->n_gathered + n;
+	ch->n_gathered = 0;
+	return send_all(ch, iov, 3);
+}
+
+/* As much as fills frames; what is left is less than one with what is gathered. */
+static int give_full_frames(struct channel *ch, const uint8_t **bytes, size_t *n)
+{
+	int r = 0;
+	for (size_t room; r == 0 && *n >= (room = FRAME_DATA_FULL - ch->n_gathered);
+	     *bytes += room, *n -= room)
+		r = give_frame(ch, *bytes, room);
+	return r;
+}
+
 int channel_give(struct channel *ch, const void *bytes, size_t n)
 {
 	const uint8_t *p = bytes;
-	while (n > 0) {
-		size_t len = n < FRAME_DATA_FULL ? n : FRAME_DATA_FULL;
-		uint8_t head[FRAME_DATA_HEAD];
-		frame_put_data_head(head, ch->stream, CHANNEL_STDOUT, ch->given, len);
-		struct iovec iov[2] = {{head, sizeof head}, {(void *)p, len}};
-		int r = send_all(ch, iov, 2);
-		if (r < 0)
-			return r;
-		ch->given += len;
-		p += len;
-		n -= len;
+	int r = give_full_frames(ch, &p, &n);
+	return r == 0 && n > 0 ? give_frame(ch, p, n) : r;
+}
+
+int channel_gather(struct channel *ch, const void *bytes, size_t n)
+{
+	const uint8_t *p = bytes;
+	int r = give_full_frames(ch, &p, &n);
+	if (r == 0) {
+		memcpy(ch->gathered + ch->n_gathered, p, n);
+		ch->n_gathered += n;
 	}
-	return 0;
+	return r;
+}
+
+int channel_flush(struct channel *ch)
+{
+	return ch->n_gathered > 0 ? give_frame(ch, NULL, 0) : 0;
 }
 
 int channel_give_event(struct channel *ch, const Tenon__BulkEvent *event)
@@ -285,6 +312,7 @@ int channel_next(struct channel *ch, const Tenon__BulkRequest **req)
 		if (r == 1) {
 			ch->answered = ch->host_ended = false;
 			ch->taken = ch->given = 0;
+			ch->n_gathered = 0;
 			r = take_request(ch, &m, req);
 		}
 		if (r != 0)

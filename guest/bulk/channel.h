@@ -19,7 +19,9 @@ struct channel {
 	struct message_joiner joiner;
 	struct bump scratch; /* the request is unpacked here */
 	uint8_t *scratch_memory;
-	uint8_t *out;          /* one message being put together */
+	uint8_t *out;      /* one message being put together */
+	uint8_t *gathered; /* n_gathered bytes for the next frame, of less than FRAME_DATA_FULL */
+	size_t n_gathered;
 	uint32_t stream;       /* of the operation */
 	bool answered;         /* its RSP is out */
 	bool host_ended;       /* the host's EOF or RESET is here: it sends no more for this operation */
@@ -41,6 +43,9 @@ int channel_answer_done(struct channel *ch);
 
 /* n bytes (any number) as DATA. */
 int channel_give(struct channel *ch, const void *bytes, size_t n);
+/* The same in full frames alone: what does not fill one waits for more, or for channel_flush. */
+int channel_gather(struct channel *ch, const void *bytes, size_t n);
+int channel_flush(struct channel *ch);
 /* At most 64 KiB packed. */
 int channel_give_event(struct channel *ch, const Tenon__BulkEvent *event);
 /* EOF{total}. */

@@ -20,13 +20,17 @@
 	4096 /* of a sparse file that keep their holes; what follows is packed as if there were none */
 #define SIZE_LIMIT (INT64_C(1) << 46) /* holes are counted in steps: what is larger would take for ever */
 #define BUFFER (4 * FRAME_DATA_FULL)
+#define USTAR_NAME_MAX 99        /* with the slash of a folder, 100 */
+#define USTAR_NUMBER_MAX 0777777 /* of the seven digits that there are, the library writes six */
+#define USTAR_SIZE_MAX INT64_C(077777777777)
 #define NAME_MAX_OUT (PATH_MAX + WALK_PATH_MAX)
 
 struct tar_out {
 	struct channel *ch;
 	int lost; /* the connection: -errno of it */
 	bool devices;
-	struct archive *archive;
+	struct archive *pax, *ustar; /* into the same stream: each entry in the plainest that can say it */
+	struct archive *archive;     /* the present entry's */
 	struct archive_entry *entry;
 	struct links links;
 	const char *prefix; /* "b", or "." */
@@ -41,7 +45,7 @@ static la_ssize_t give(struct archive *a, void *arg, const void *bytes, size_t n
 {
 	(void)a;
 	struct tar_out *t = arg;
-	t->lost = channel_give(t->ch, bytes, n);
+	t->lost = channel_gather(t->ch, bytes, n);
 	return t->lost < 0 ? ARCHIVE_FATAL : (la_ssize_t)n;
 }
 
@@ -166,8 +170,32 @@ static void describe(struct tar_out *t, const struct stat *st)
 	}
 }
 
+static bool is_ascii(const char *s, size_t max)
+{
+	size_t n = 0;
+	for (; s[n] != '\0'; n++)
+		if (n == max || (unsigned char)s[n] > 0x7e)
+			return false;
+	return true;
+}
+
+/* Whether pax would add nothing to ustar but what it costs to find that out: ten allocations an entry. */
+static bool is_plain(struct archive_entry *e)
+{
+	const char *link = archive_entry_hardlink(e) ? archive_entry_hardlink(e) : archive_entry_symlink(e);
+	return is_ascii(archive_entry_pathname(e), USTAR_NAME_MAX) &&
+	       (!link || is_ascii(link, USTAR_NAME_MAX)) && archive_entry_uid(e) <= USTAR_NUMBER_MAX &&
+	       archive_entry_gid(e) <= USTAR_NUMBER_MAX && archive_entry_rdevminor(e) <= USTAR_NUMBER_MAX &&
+	       archive_entry_size(e) <= USTAR_SIZE_MAX && archive_entry_mtime(e) >= 0 &&
+	       archive_entry_mtime(e) <= USTAR_SIZE_MAX && archive_entry_xattr_count(e) == 0 &&
+	       archive_entry_sparse_count(e) == 0;
+}
+
 static int put_header(struct tar_out *t)
 {
+	if (archive_write_finish_entry(t->archive) != ARCHIVE_OK)
+		return unwritten(t);
+	t->archive = is_plain(t->entry) ? t->ustar : t->pax;
 	/* A warning is about a name that is not the locale's: it is packed as it is, and marked as bytes. */
 	return archive_write_header(t->archive, t->entry) < ARCHIVE_WARN ? unwritten(t) : 0;
 }
@@ -190,22 +218,6 @@ static int pack_open(struct tar_out *t, int fd, const struct stat *st)
 	return r == 0 && S_ISREG(st->st_mode) ? pack_contents(t, fd, st, sparse) : r;
 }
 
-static int pack_file(struct tar_out *t, int dir, const char *name, const struct stat *st)
-{
-	/* Not for ever on a FIFO that has taken its place since. */
-	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	struct stat now;
-	if (fd < 0 && errno == ENOENT)
-		return 0;
-	if (fd < 0)
-		return fail(t, "open", errno);
-	if (fstat(fd, &now) < 0)
-		return fail(t, "stat", errno);
-	if ((now.st_mode & S_IFMT) != (st->st_mode & S_IFMT))
-		return fail(t, "open", ESTALE);
-	return pack_open(t, fd, &now);
-}
-
 static int pack_symlink(struct tar_out *t, int dir, const char *name, const struct stat *st)
 {
 	char target[PATH_MAX];
@@ -218,33 +230,72 @@ static int pack_symlink(struct tar_out *t, int dir, const char *name, const stru
 	return put_header(t);
 }
 
-/* Anything but a directory. name: as readlinkat(2) and openat(2) have it. */
-static int pack_entry(struct tar_out *t, int dir, const char *name, const struct stat *st)
+/* True with *r if another name of the file is packed already. */
+static bool pack_link(struct tar_out *t, const struct stat *st, int *r)
 {
 	const char *packed = st->st_nlink > 1 ? links_find(&t->links, st, t->name) : NULL;
+	if (!packed)
+		return false;
+	describe(t, st);
+	archive_entry_copy_hardlink(t->entry, packed);
+	*r = put_header(t);
+	return true;
+}
+
+/* Anything but a file or a directory. name: as readlinkat(2) has it. */
+static int pack_special(struct tar_out *t, int dir, const char *name, const struct stat *st)
+{
+	int r;
 	bool is_device = S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode);
 	if (S_ISSOCK(st->st_mode) || (is_device && !t->devices))
 		return 0;
-	if (packed) {
-		describe(t, st);
-		archive_entry_copy_hardlink(t->entry, packed);
-		return put_header(t);
-	}
-	if (S_ISREG(st->st_mode))
-		return pack_file(t, dir, name, st);
+	if (pack_link(t, st, &r))
+		return r;
 	if (S_ISLNK(st->st_mode))
 		return pack_symlink(t, dir, name, st);
 	describe(t, st);
 	return put_header(t);
 }
 
+/* A file or a directory, with *st; or what has taken its place, or is mounted there. */
+static int pack_file(struct tar_out *t, const struct walk_entry *e, struct stat *st)
+{
+	/* Not for ever on a FIFO. */
+	_cleanup_close_ int fd =
+		openat(e->dir, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int r;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : fail(t, "open", errno);
+	if (fstat(fd, st) < 0)
+		return fail(t, "stat", errno);
+	if (S_ISDIR(st->st_mode))
+		return pack_open(t, fd, st);
+	if (!S_ISREG(st->st_mode))
+		return pack_special(t, e->dir, e->name, st);
+	return pack_link(t, st, &r) ? r : pack_open(t, fd, st);
+}
+
 static int pack_dir(struct tar_out *t, const struct walk_entry *e)
 {
-	int r = pack_file(t, e->dir, e->name, e->st);
-	if (r < 0 || e->st->st_dev == t->top_dev)
+	struct stat st = {.st_dev = t->top_dev}; /* if it has vanished */
+	int r = pack_file(t, e, &st);
+	if (r < 0 || st.st_dev == t->top_dev)
 		return r;
 	_cleanup_close_ int fd = openat(e->dir, e->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	return fd >= 0 && is_kernels(fd) ? WALK_SKIP : 0;
+}
+
+static int pack_entry(struct tar_out *t, const struct walk_entry *e)
+{
+	struct stat st;
+	if (S_ISDIR(e->type))
+		return pack_dir(t, e);
+	if (S_ISREG(e->type))
+		return pack_file(t, e, &st);
+	int r = walk_stat(e, &st);
+	if (r < 0)
+		return r == -ENOENT ? 0 : fail(t, "stat", -r);
+	return pack_special(t, e->dir, e->name, &st);
 }
 
 static int visit(void *arg, enum walk_when when, const struct walk_entry *e)
@@ -256,7 +307,7 @@ static int visit(void *arg, enum walk_when when, const struct walk_entry *e)
 	memcpy(t->name, t->prefix, prefix);
 	t->name[prefix] = '/';
 	strcpy(t->name + prefix + 1, e->path); /* NAME_MAX_OUT has room for both */
-	int r = S_ISDIR(e->st->st_mode) ? pack_dir(t, e) : pack_entry(t, e->dir, e->name, e->st);
+	int r = pack_entry(t, e);
 	return r < 0 && t->stage ? walk_error(e, t->stage, -r) : r;
 }
 
@@ -291,34 +342,43 @@ static int pack_single(struct tar_out *t, const struct where *w, int path_fd, co
 	} else if (S_ISSOCK(st->st_mode) || (!t->devices && (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)))) {
 		r = fail(t, "open", EINVAL); /* alone, nothing would be left */
 	} else {
-		r = pack_entry(t, path_fd, "", st);
+		r = pack_special(t, path_fd, "", st);
 	}
 	return r < 0 && t->stage ? where_fail(w, NULL, t->stage, -r, f) : r;
 }
 
-static int open_archive(struct tar_out *t)
+static int open_archive(struct tar_out *t, struct archive *a, int (*format)(struct archive *))
 {
-	struct archive *a = t->archive;
-	/* Restricted: pax headers only where ustar cannot say it. Fractions of a second alone are not worth
-	 * what they would add to every small file. Then whole frames, and no padding after the last one. */
-	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
-	    archive_write_set_format_option(a, "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
-	    archive_write_set_bytes_per_block(a, FRAME_DATA_FULL) != ARCHIVE_OK ||
-	    archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
+	/* The channel gathers, which the library would do by copying. */
+	if (format(a) != ARCHIVE_OK || archive_write_set_bytes_per_block(a, 0) != ARCHIVE_OK ||
 	    archive_write_open(a, t, NULL, give, NULL) != ARCHIVE_OK)
 		return unwritten(t);
 	return 0;
 }
 
+/* Restricted: pax headers only where ustar cannot say it. Fractions of a second alone are not worth what they
+ * would add to every small file. */
+static int restricted_pax(struct archive *a)
+{
+	int r = archive_write_set_format_pax_restricted(a);
+	return r == ARCHIVE_OK ? archive_write_set_format_option(a, "pax", "xattrheader", "SCHILY") : r;
+}
+
 static int pack(struct tar_out *t, const struct where *w, int fd, const struct stat *st, struct fault *f)
 {
-	int r = open_archive(t);
+	int r = open_archive(t, t->pax, restricted_pax);
+	if (r == 0)
+		r = open_archive(t, t->ustar, archive_write_set_format_ustar);
 	if (r == 0)
 		r = S_ISDIR(st->st_mode) ? pack_tree(t, w, fd, st, f) : pack_single(t, w, fd, st, f);
-	if (r == 0 && archive_write_close(t->archive) != ARCHIVE_OK)
+	if (r == 0 && archive_write_finish_entry(t->archive) != ARCHIVE_OK)
+		r = unwritten(t);
+	if (r == 0 && archive_write_close(t->pax) != ARCHIVE_OK)
 		r = unwritten(t);
 	if (r < 0 && f->code == TENON__CODE__CODE_OK && t->stage)
 		return where_fail(w, NULL, t->stage, -r, f);
+	if (r == 0)
+		r = channel_flush(t->ch);
 	return r == 0 ? channel_end(t->ch, t->ch->given) : r;
 }
 
@@ -350,19 +410,24 @@ int files_tar_out(struct channel *ch, const Tenon__BulkRequest *req, const struc
 	t->stage = NULL;
 	t->devices = req->tar_out->devices;
 	t->prefix = choose_prefix(&w, &ch->scratch);
-	t->archive = archive_write_new();
+	t->archive = t->pax = archive_write_new();
+	t->ustar = archive_write_new();
 	t->entry = archive_entry_new();
-	r = t->archive && t->entry ? links_init(&t->links) : -ENOMEM;
+	r = t->pax && t->ustar && t->entry ? links_init(&t->links) : -ENOMEM;
 	if (r < 0)
 		fault_exhausted(f, NULL, "no memory for the archive");
 	else
 		r = channel_answer_done(ch);
 	if (r == 0)
 		r = pack(t, &w, fd, &st, f);
-	if (r < 0 && t->archive)
-		archive_write_fail(t->archive); /* so that nothing more is given when it is freed */
+	/* So that nothing more is given when they are freed: the end of the archive is pax' to write. */
+	if (r < 0 && t->pax)
+		archive_write_fail(t->pax);
+	if (t->ustar)
+		archive_write_fail(t->ustar);
 	archive_entry_free(t->entry);
-	archive_write_free(t->archive);
+	archive_write_free(t->pax);
+	archive_write_free(t->ustar);
 	links_finish(&t->links);
 	return r;
 }

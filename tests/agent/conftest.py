@@ -53,13 +53,15 @@ def hung_mount(tmp_path):
 
 @pytest.fixture
 def mounted():
-    """Mounts a file system for the test: mounted(path, type, options). Needs root, and a machine that lets it."""
+    """Mounts a file system for the test: mounted(path, type, options), or a file on a file that is there: mounted(path,
+    bind=file). Needs root, and a machine that lets it."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = []
 
-    def mount(path, fstype, options=b"", readonly=False):
-        os.mkdir(path)
-        if libc.mount(b"none", path, fstype, 1 if readonly else 0, options) < 0:
+    def mount(path, fstype=None, options=b"", readonly=False, bind=b"none"):
+        if fstype:
+            os.mkdir(path)
+        if libc.mount(bind, path, fstype, (1 if readonly else 0) | (0 if fstype else 4096), options) < 0:
             pytest.skip("may not mount")
         paths.append(path)
         return path

@@ -65,6 +65,8 @@ def describe(top):
             if stat.S_ISREG(st.st_mode):
                 what += [st.st_size, hash(open(path, "rb").read()) if st.st_size < MB else st.st_blocks < 2048]
                 what.append(first.setdefault(st.st_ino, path)[len(top):] if st.st_nlink > 1 else "")
+            if stat.S_ISCHR(st.st_mode):
+                what.append(st.st_rdev)
             if stat.S_ISLNK(st.st_mode):
                 what.append(os.readlink(path))
             elif os.path.isfile(path) or os.path.isdir(path):
@@ -165,6 +167,40 @@ def test_python_reads_what_we_pack_and_we_what_it_packs(b, top):
     old = archive(("some/file", b"old"), fmt=tarfile.USTAR_FORMAT)
     tar_in(b, top + b"/ustar/", old + b"\0" * 100_000)
     assert open(top + b"/ustar/some/file", "rb").read() == b"old"
+
+
+@needs_root
+def test_what_ustar_can_just_say_and_just_not(b, top):
+    """One archive holds entries with pax headers and without, side by side."""
+    os.mkdir(top + b"/a")
+    for n, change in enumerate((
+            lambda f: None,
+            lambda f: os.chown(f, 0o777777, 0o777777),
+            lambda f: os.chown(f, 0o1000000, 0),
+            lambda f: os.chown(f, 0, 0o10000000),
+            lambda f: os.setxattr(f, "user.a", b"b"),
+            lambda f: os.utime(f, (0, 0)),
+            lambda f: os.utime(f, (-1, -1)),
+            lambda f: os.utime(f, (0o77777777777, 0o77777777777)),
+            lambda f: os.utime(f, (0o100000000000, 0o100000000000)),
+            lambda f: os.truncate(f, 1),
+            lambda f: os.truncate(f, 8 << 30))):
+        open(top + b"/a/%d" % n, "wb").write(b"%d" % n)
+        change(top + b"/a/%d" % n)
+    for length in (98, 99, 100, 101):
+        name = top + b"/a/" + b"n" * (length - 2)
+        open(name, "wb").write(b"n")
+        os.symlink(b"t" * length, name + b"l")
+        os.mkdir(name + b"dir")
+    for minor in (0o777777, 0o1000000):
+        os.mknod(top + b"/a/dev%d" % minor, 0o600 | stat.S_IFCHR, os.makedev(1, minor))
+    data = tar_out(b, top + b"/a", devices=True)
+    tar_in(b, top + b"/b/", data, keep_owner=True, devices=True)
+    assert describe(top + b"/b/a") == describe(top + b"/a")
+    os.mkdir(top + b"/c")
+    subprocess.run(["tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-pxf", "-", "-C", top + b"/c"],
+                   input=data, check=True)
+    assert describe(top + b"/c/a") == describe(top + b"/a")
 
 
 def test_10000_small_files(b, top):
@@ -518,6 +554,19 @@ def test_mounts_inside_come_but_the_kernels_own(b, top, mounted):
     sock.close()
     for path in (b"/dev/null", top + b"/d/sock"):  # alone, nothing would be left
         assert failure(b.get, tar_out=dict(at=at(path))).errnum == errno.EINVAL
+
+
+@needs_root
+def test_a_file_with_another_mounted_on_it(b, top, mounted):
+    """Its directory says what lies below."""
+    os.mkdir(top + b"/d")
+    os.mkfifo(top + b"/fifo")
+    for name, over in ((b"null", b"/dev/null"), (b"fifo", top + b"/fifo"), (b"file", top + b"/d/plain")):
+        open(top + b"/d/plain", "w").write("seen")
+        open(top + b"/d/" + name, "w").write("below")
+        mounted(top + b"/d/" + name, bind=over)
+    assert {n: m.type for n, m in members(tar_out(b, top + b"/d")).items()} == {
+        "d": tarfile.DIRTYPE, "d/plain": tarfile.REGTYPE, "d/file": tarfile.REGTYPE, "d/fifo": tarfile.FIFOTYPE}
 
 
 def test_a_file_that_changes_while_it_is_read(agent, conn, top):
