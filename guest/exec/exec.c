@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@
 
 #define SPAWN_DEADLINE (10 * NSEC_PER_SEC)
 #define GRACE_DEFAULT_MS 2000
+#define START_LATE (10 * NSEC_PER_MSEC)    /* at most that a start is told of that may wait */
 #define QUIET (250 * NSEC_PER_MSEC)        /* since a cgroup was given back: time to make it anew */
 #define RENEWAL_PAUSE (10 * NSEC_PER_MSEC) /* between two of them */
 /* A terminal that nobody holds open, and that may be opened again, says so all the time: only edges,
@@ -246,6 +248,45 @@ static bool widen(struct execs *x, int row, int i)
 	return true;
 }
 
+static void conclude_spawn(struct execs *x, int row)
+{
+	struct exec_slot *s = &x->slots[row];
+	enum spawn_outcome outcome = spawn_outcome(s->child, &s->failure);
+	step(x, row, outcome == SPAWN_STARTED ? EXEC_ON_STARTED : EXEC_ON_FAILED);
+	if (row_of(x, row)->state != EXEC_FREE)
+		end_spawn(x, row);
+}
+
+static void error_pipe_ready(struct source *src, uint32_t events)
+{
+	(void)events; /* nothing is ever written to it: it has ended */
+	struct exec_slot *s = container_of(src, struct exec_slot, error);
+	struct exec_row *r = row_of(s->owner, index_of(s));
+	if (!s->unhurried) {
+		r->started_real = clock_real();
+		r->started_mono = clock_mono();
+	}
+	conclude_spawn(s->owner, index_of(s));
+}
+
+static void look_at_start(struct execs *x, int row)
+{
+	struct pollfd error_pipe = {.fd = row_of(x, row)->error_fd};
+	if (error_pipe.fd >= 0 && poll(&error_pipe, 1, 0) > 0)
+		conclude_spawn(x, row);
+}
+
+static void hurry_starts(struct timer *t)
+{
+	struct execs *x = container_of(t, struct execs, starts);
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
+		struct exec_slot *s = &x->slots[i];
+		int fd = row_of(x, i)->error_fd;
+		if (fd >= 0 && s->error.fd < 0 && loop_add(x->loop, &s->error, fd, EPOLLIN) < 0)
+			timer_set(x->loop, t, clock_mono() + START_LATE);
+	}
+}
+
 static void pump_output(struct execs *x, int row, int i)
 {
 	struct exec_row *r = row_of(x, row);
@@ -267,6 +308,8 @@ static void pump_output(struct execs *x, int row, int i)
 	} else if (r->tty && r->drop_oldest && o->readable) {
 		loop_add(x->loop, source, o->fd, TTY_OUT_EVENTS);
 	}
+	if (exec_output_has_bytes(o))
+		look_at_start(x, row); /* before it is told, so that it goes out with this */
 	if (news)
 		tell(x, row, EXEC_NEWS_OUTPUT);
 }
@@ -318,25 +361,6 @@ static void retry_input(struct timer *t)
 	pump_input(s->owner, index_of(s));
 }
 
-static void conclude_spawn(struct execs *x, int row)
-{
-	struct exec_slot *s = &x->slots[row];
-	enum spawn_outcome outcome = spawn_outcome(s->child, &s->failure);
-	step(x, row, outcome == SPAWN_STARTED ? EXEC_ON_STARTED : EXEC_ON_FAILED);
-	if (row_of(x, row)->state != EXEC_FREE)
-		end_spawn(x, row);
-}
-
-static void error_pipe_ready(struct source *src, uint32_t events)
-{
-	(void)events; /* nothing is ever written to it: it has ended */
-	struct exec_slot *s = container_of(src, struct exec_slot, error);
-	struct exec_row *r = row_of(s->owner, index_of(s));
-	r->started_real = clock_real();
-	r->started_mono = clock_mono();
-	conclude_spawn(s->owner, index_of(s));
-}
-
 /* A filter is there, or will not be: for all who wait for it and are still in our memory. */
 static void filter_built(struct filters *filters, struct filter *filter, int r, const struct err *e)
 {
@@ -367,6 +391,7 @@ int execs_init(struct execs *x, struct loop *loop, struct exec_watch *watch, str
 	x->loop = loop;
 	x->watch = watch;
 	timer_init(&x->renewal, renew_cgroup);
+	timer_init(&x->starts, hurry_starts);
 	x->slots = memory_reserve(EXEC_ROWS * sizeof *x->slots);
 	x->areas = memory_reserve_shared((size_t)EXEC_ROWS * SPAWN_AREA);
 	if (!x->slots || !x->areas)
@@ -398,7 +423,7 @@ static int watch_pipes(struct execs *x, int row)
 	/* Edges, so that a full ring or an idle stdin costs nothing; drop_oldest never leaves a pipe unread.
 	 */
 	uint32_t out_events = r->tty ? TTY_OUT_EVENTS : r->drop_oldest ? EPOLLIN : EPOLLIN | EPOLLET;
-	return watch_if_open(x, &s->error, r->error_fd, EPOLLIN) |
+	return watch_if_open(x, &s->error, s->unhurried ? -1 : r->error_fd, EPOLLIN) |
 	       watch_if_open(x, &s->out, r->out[0].fd, out_events) |
 	       watch_if_open(x, &s->err, r->out[1].fd, out_events) |
 	       watch_if_open(x, &s->in, r->in.fd, EPOLLOUT | EPOLLET);
@@ -523,6 +548,11 @@ int execs_start(struct execs *x, const Tenon__Exec *req, struct fault *f)
 	r->out[1].limit = req->stderr_limit;
 	r->attached = true;
 	arm(x, row, clock_mono() + SPAWN_DEADLINE);
+	/* Most commands that are only waited for are over before anybody had to know that they had started:
+	 * that saves a wakeup. */
+	s->unhurried = req->answer_late && !s->awaited;
+	if (s->unhurried && !x->starts.next)
+		timer_set(x->loop, &x->starts, clock_mono() + START_LATE);
 	if (watch_pipes(x, row) < 0)
 		step(x, row, EXEC_ON_KILL);
 	return row;
@@ -602,6 +632,9 @@ int execs_ack(struct execs *x, int row, struct fault *f)
 int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, struct fault *f)
 {
 	struct exec_row *r = row_of(x, row);
+	look_at_start(x, row);
+	if (r->state == EXEC_FREE)
+		return fault_code(f, TENON__CODE__CODE_NOT_FOUND, "the program did not start");
 	if (target == TENON__TARGET__TARGET_ALL && signo == SIGKILL) {
 		step(x, row, EXEC_ON_KILL);
 		return 0;

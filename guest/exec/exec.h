@@ -32,6 +32,7 @@ struct exec_slot {
 	struct timer retry; /* of input that a terminal does not take */
 	struct child *child;
 	struct filter *awaited; /* by the child; NULL: it has its own, or needs none */
+	bool unhurried;         /* the error pipe is looked at for another reason, or when `starts` fires */
 	struct fault failure;
 };
 
@@ -41,6 +42,7 @@ struct execs {
 	struct exec_table table;
 	struct cgroup_pool cgroups; /* set up by the caller */
 	struct timer renewal;       /* of those given back, once it is quiet */
+	struct timer starts;        /* that are unhurried: from then on their error pipes are watched */
 	struct spawn_base base;     /* likewise; what Configure changes */
 	struct filters filters;
 	struct exec_slot *slots; /* EXEC_ROWS */

@@ -5,7 +5,7 @@ import os
 import time
 
 from agent import Agent
-from wire import STDERR, STDOUT
+from wire import STDERR, STDOUT, pb
 
 
 class Counting:
@@ -58,6 +58,40 @@ def test_a_late_answer_may_be_a_failure(own_agent):
     x = conn.start("/nowhere", answer_late=True)
     conn.wait(lambda: x.failed is not None)
     assert x.failed.stage == "execve"
+
+
+def test_a_kill_before_a_late_answer_ends_a_program_that_had_started(own_agent, tmp_path):
+    """Whether it had is looked up then: not before."""
+    conn = own_agent.configured()
+    seen = set()
+    for n in range(200):
+        x = conn.start("sh", "-c", f"echo > {tmp_path}/{n}; sleep 60", answer_late=True)
+        while conn.outbox:
+            conn.pump(time.monotonic() + 5)
+        while n % 2 and not (tmp_path / str(n)).exists():  # it runs, and nothing has been said yet
+            time.sleep(0.0005)
+        conn.signal(x, 9, pb.TARGET_ALL)
+        conn.wait(lambda x=x: x.exit is not None or x.failed is not None)
+        if n % 2:
+            assert x.failed is None and x.exit.signal == 9
+        seen.add(x.exit is not None)
+        if x.exit:
+            conn.ack(x)
+    assert True in seen
+
+
+def test_output_does_not_wait_for_a_late_answer(own_agent):
+    conn = own_agent.configured()
+    waits = []
+    for _ in range(20):
+        before = time.monotonic()
+        x = conn.start("sh", "-c", "echo x; sleep 60", answer_late=True)
+        conn.wait(lambda x=x: x.out[STDOUT])
+        waits.append(time.monotonic() - before)
+        conn.signal(x, 9, pb.TARGET_ALL)
+        conn.wait(x.drained)
+        conn.ack(x)
+    assert min(waits) < 0.009  # the time that the answer may wait
 
 
 def test_an_output_that_ends_early_is_told_while_the_process_runs(own_agent):
