@@ -427,6 +427,7 @@ static void want_stream(struct execution *x)
 		x->limit[CHANNEL_STDOUT] = x->limit[CHANNEL_STDERR] = w;
 		x->credited[CHANNEL_STDOUT] = x->credited[CHANNEL_STDERR] = 0;
 		start_send(x);
+		executions_send_acks(x->registry, x->session);
 	} else if (x->phase == PHASE_LIVE || x->phase == PHASE_FINISHING || x->phase == PHASE_DONE) {
 		attach(x);
 	}
@@ -443,10 +444,13 @@ static void on_acked(void *arg, const Tenon__Response *m, const struct err *why)
 	execution_unref(x);
 }
 
-static void acknowledge(struct execution *x)
+static bool may_acknowledge(const struct execution *x)
 {
-	if (x->phase != PHASE_DONE || !x->attached || x->acked || x->ack_sent)
-		return;
+	return x->phase == PHASE_DONE && x->attached && !x->acked && !x->ack_sent;
+}
+
+static void send_ack(struct execution *x)
+{
 	Tenon__ExecAck ack = TENON__EXEC_ACK__INIT;
 	ack.id = (ProtobufCBinaryData){sizeof x->row.id, x->row.id};
 	Tenon__Request req = TENON__REQUEST__INIT;
@@ -454,6 +458,44 @@ static void acknowledge(struct execution *x)
 	req.exec_ack = &ack;
 	x->ack_sent = true;
 	session_call(x->session, &req, EXECUTION_CALL_MS, on_acked, execution_ref(x));
+}
+
+void execution_cancel_ack(struct execution *x)
+{
+	if (x->ack_due)
+		TAILQ_REMOVE(&x->registry->acks, x, in_acks);
+	x->ack_due = false;
+}
+
+void executions_send_acks(struct executions *xs, const struct session *of)
+{
+	struct execution *next;
+	for (struct execution *x = TAILQ_FIRST(&xs->acks); x; x = next) {
+		next = TAILQ_NEXT(x, in_acks);
+		if (of && x->session != of)
+			continue;
+		execution_cancel_ack(x);
+		if (may_acknowledge(x))
+			send_ack(x);
+	}
+}
+
+static void on_acks_due(uv_timer_t *t)
+{
+	executions_send_acks(t->data, NULL);
+}
+
+/* Each packet wakes the guest, and nobody waits for this one: it goes with the next command, or a little
+ * later. */
+static void acknowledge(struct execution *x)
+{
+	struct executions *xs = x->registry;
+	if (!may_acknowledge(x) || x->ack_due || xs->closing)
+		return;
+	x->ack_due = true;
+	TAILQ_INSERT_TAIL(&xs->acks, x, in_acks);
+	if (!uv_is_active((uv_handle_t *)&xs->acks_due))
+		uv_timer_start(&xs->acks_due, on_acks_due, EXECUTION_ACK_MS, 0);
 }
 
 /* ---- the end ---- */
@@ -532,13 +574,15 @@ static void finish(struct execution *x)
 	x->phase = PHASE_FINISHING;
 	/* The agent keeps the exit record until it is acknowledged, and that comes after the commit: should
 	 * this process die before, the next one is told the same. A boot that has ended keeps nothing: its
-	 * end is told when it is committed. */
+	 * end is told when it is committed. Should both die at once, the log has the exit, or the database
+	 * soon. */
 	if (x->exited && !x->boot_ended)
 		become_over(x);
 	struct store *store = x->registry->config.store;
-	bool waited_for = !x->over || x->on_end || x->discard;
-	int r = waited_for ? rows_put(store, row, NULL, 0, on_finished, execution_ref(x))
-			   : rows_put_later(store, row, on_finished, execution_ref(x));
+	bool in_log = log_bytes(x->log) > 0;
+	bool soon = !x->over || x->on_end || x->discard || !in_log;
+	int r = soon ? rows_put(store, row, NULL, 0, on_finished, execution_ref(x))
+		     : rows_put_later(store, row, on_finished, execution_ref(x));
 	if (r < 0) {
 		x->phase = PHASE_LIVE;
 		execution_watch(x);

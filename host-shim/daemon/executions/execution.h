@@ -18,6 +18,7 @@
 #define EXECUTION_START_MS 30000u
 #define EXECUTION_CALL_MS 30000u
 #define EXECUTION_RETRY_MS 1000u
+#define EXECUTION_ACK_MS 50u /* at most that an acknowledgement waits for a packet to go with */
 
 enum phase {
 	PHASE_COMMITTING, /* the row is on its way to the database */
@@ -38,7 +39,7 @@ struct execution {
 	struct row row;
 	char hex[33];
 	LIST_ENTRY(execution) by_id;
-	TAILQ_ENTRY(execution) in_session, in_finished, in_touched, in_attention;
+	TAILQ_ENTRY(execution) in_session, in_finished, in_touched, in_attention, in_acks;
 	bool touched, attention, live, kept, running; /* member of, or counted in */
 
 	struct link_stream stream;
@@ -54,7 +55,7 @@ struct execution {
 	int exit_signal;
 	bool timed_out;
 	uint64_t total[3], duration_ms;
-	bool ack_sent, acked;
+	bool ack_due, ack_sent, acked;
 	bool boot_ended, closed_out;
 	bool over; /* clients may be told its end, which row has: see finish() */
 
@@ -81,6 +82,10 @@ void execution_retry(struct execution *x);
 void execution_end_boot(struct execution *x, const char *reason);
 /* Nothing is left of it: out of table and database. */
 void execution_remove(struct execution *x);
+/* Acknowledges to the agent what has ended since: of one session, or of all. */
+void executions_send_acks(struct executions *xs, const struct session *of);
+/* It has no session any more. */
+void execution_cancel_ack(struct execution *x);
 
 /* requests.c */
 bool start_send(struct execution *x);                            /* Exec on x's stream */

@@ -298,6 +298,7 @@ static void close_handles(struct executions *xs)
 	uv_close((uv_handle_t *)&xs->settle, on_closed);
 	uv_close((uv_handle_t *)&xs->tick, on_closed);
 	uv_close((uv_handle_t *)&xs->retention, on_closed);
+	uv_close((uv_handle_t *)&xs->acks_due, on_closed);
 }
 
 int executions_create(struct executions **out, const struct executions_config *c, struct err *e)
@@ -320,11 +321,13 @@ int executions_create(struct executions **out, const struct executions_config *c
 	TAILQ_INIT(&xs->finished);
 	TAILQ_INIT(&xs->touched);
 	TAILQ_INIT(&xs->attention);
+	TAILQ_INIT(&xs->acks);
 	uv_idle_init(c->loop, &xs->settle);
 	uv_timer_init(c->loop, &xs->tick);
 	uv_timer_init(c->loop, &xs->retention);
-	xs->settle.data = xs->tick.data = xs->retention.data = xs;
-	xs->handles = 3;
+	uv_timer_init(c->loop, &xs->acks_due);
+	xs->settle.data = xs->tick.data = xs->retention.data = xs->acks_due.data = xs;
+	xs->handles = 4;
 	int r = writer_create(&xs->writer, c->loop, e);
 	if (r == 0)
 		r = rows_load(c->store, load_row, xs, e);

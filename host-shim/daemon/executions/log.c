@@ -29,6 +29,7 @@ struct log {
 	struct logfile *file;
 	uint8_t id[LOG_ID_SIZE];
 	bool loaded, closing, failing, mend;
+	bool on_disk; /* the writer has, or had, jobs with the file */
 	unsigned inflight; /* jobs whose done has not run */
 
 	struct log_segment *segments;
@@ -174,6 +175,7 @@ int log_load(struct log **out, const struct log_config *c, struct err *e)
 	}
 	j->job = (struct writer_job){.run = load_run, .done = load_done};
 	j->log = *out;
+	(*out)->on_disk = true;
 	(*out)->inflight++;
 	writer_submit(c->writer, &j->job);
 	return 0;
@@ -189,6 +191,10 @@ static void close_done(struct writer_job *job, int status)
 
 static void close_file(struct log *l)
 {
+	if (!l->on_disk) {
+		logfile_destroy(l->file);
+		return;
+	}
 	struct close_job *j = calloc(1, sizeof *j);
 	if (!j)
 		return; /* it leaks: jobs that are on their way still write to it */
@@ -313,6 +319,7 @@ static void chunk_submit(struct log *l)
 				 : 0;
 	if (c->place.spare > l->held)
 		c->place.spare = l->held;
+	l->on_disk = true;
 	l->inflight++;
 	writer_submit(l->config.writer, &c->job);
 }
@@ -456,12 +463,29 @@ static void lay(struct log *l, enum record_kind kind, int channel, const uint8_t
 	log_point_pass(&l->laid, &r, payload);
 }
 
+/* The ends and the exit that were accepted and are in no chunk. */
+static void lay_ends(struct log *l)
+{
+	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR && !l->failing; c++)
+		if (l->accepted.eof[c] && !l->laid.eof[c])
+			lay(l, RECORD_EOF, c, NULL, 0);
+	if (l->accepted.exit && !l->laid.exit && l->exit && !l->failing)
+		lay(l, RECORD_EXIT, 0, l->exit, l->exit_len);
+}
+
 static void put(struct log *l, enum record_kind kind, int channel, const uint8_t *payload, size_t len)
 {
-	if (l->failing)
+	bool is_empty = l->segment_count == 0;
+	bool is_output = kind == RECORD_DATA || kind == RECORD_GAP;
+	if (l->failing) {
 		ack_dropped(l, l->inflight);
-	else
+	} else if (is_empty && !is_output) {
+		l->acked = l->written = l->accepted;
+	} else {
+		if (is_empty)
+			lay_ends(l);
 		lay(l, kind, channel, payload, len);
+	}
 }
 
 void log_put_data(struct log *l, int channel, const uint8_t *data, size_t len)
@@ -507,11 +531,8 @@ void log_retry(struct log *l)
 		wire_put_u64(to, l->accepted.offset[c]);
 		if (l->accepted.offset[c] > l->laid.offset[c])
 			lay(l, RECORD_GAP, c, to, sizeof to);
-		if (l->accepted.eof[c] && !l->laid.eof[c] && !l->failing)
-			lay(l, RECORD_EOF, c, NULL, 0);
 	}
-	if (l->accepted.exit && !l->laid.exit && l->exit && !l->failing)
-		lay(l, RECORD_EXIT, 0, l->exit, l->exit_len);
+	lay_ends(l);
 	chunk_submit(l);
 }
 

@@ -36,9 +36,9 @@ struct executions {
 	unsigned finished_count;
 	uint64_t finished_bytes;
 
-	struct execution_queue touched, attention;
+	struct execution_queue touched, attention, acks;
 	uv_idle_t settle;
-	uv_timer_t tick, retention;
+	uv_timer_t tick, retention, acks_due;
 	unsigned handles;
 	bool closing;
 };

@@ -105,6 +105,7 @@ void session_remove(struct execution *x)
 	if (!x->session)
 		return;
 	session_uncount(x);
+	execution_cancel_ack(x);
 	TAILQ_REMOVE(&x->session->executions, x, in_session);
 	x->session = NULL;
 }

@@ -34,8 +34,12 @@ static void work(void *arg)
 		uv_mutex_lock(&w->lock);
 		bool first = STAILQ_EMPTY(&w->finished);
 		STAILQ_INSERT_TAIL(&w->finished, job, link);
-		if (first)
-			uv_async_send(&w->wake_loop);
+		if (!first)
+			continue;
+		/* Without the lock, which the loop wants as soon as it wakes. */
+		uv_mutex_unlock(&w->lock);
+		uv_async_send(&w->wake_loop);
+		uv_mutex_lock(&w->lock);
 	}
 	uv_mutex_unlock(&w->lock);
 }
@@ -108,6 +112,6 @@ void writer_submit(struct writer *w, struct writer_job *job)
 {
 	uv_mutex_lock(&w->lock);
 	STAILQ_INSERT_TAIL(&w->todo, job, link);
-	uv_cond_signal(&w->wake_thread);
 	uv_mutex_unlock(&w->lock);
+	uv_cond_signal(&w->wake_thread);
 }

@@ -28,9 +28,10 @@ struct driver {
 struct http_server {
 	struct http_config config;
 	struct driver plain, secure;
-	struct tls *tls;      /* NULL: none */
-	uv_timer_t *timer;    /* MHD's timeout */
-	uv_timer_t *relisten; /* after EMFILE */
+	struct tls *tls;           /* NULL: none */
+	uv_timer_t *timer;         /* MHD's timeout */
+	uv_timer_t *relisten;      /* after EMFILE */
+	uv_prepare_t *before_poll; /* while kicked */
 	struct listener *listeners;
 	struct http_request *requests; /* those that MHD holds */
 	struct ws *sockets;

@@ -32,6 +32,7 @@ struct listener {
 /* ---- MHD on the loop ---- */
 
 static void on_mhd_timer(uv_timer_t *t);
+static void on_before_poll(uv_prepare_t *p);
 
 /* Runs one of the daemons. False: it waits for its fd alone; else for *ms at most, if that is less. */
 static bool drive(struct driver *d, MHD_UNSIGNED_LONG_LONG *ms)
@@ -61,9 +62,11 @@ static void run(struct http_server *s)
 		if (!s->kicked && (!waits || ms > 0))
 			break;
 	}
+	if (!s->kicked)
+		uv_prepare_stop(s->before_poll);
 	if (s->kicked)
-		return; /* by the last round: the timer is set */
-	if (!waits)
+		uv_timer_start(s->timer, on_mhd_timer, 0, 0); /* so that the loop does not wait */
+	else if (!waits)
 		uv_timer_stop(s->timer);
 	else
 		uv_timer_start(s->timer, on_mhd_timer, ms, 0);
@@ -74,10 +77,16 @@ static void on_mhd_timer(uv_timer_t *t)
 	run(t->data);
 }
 
+static void on_before_poll(uv_prepare_t *p)
+{
+	run(p->data);
+}
+
+/* Not by the timer: what the loop's idle callbacks have answered would wait for one more turn. */
 void server_kick(struct http_server *s)
 {
 	s->kicked = true;
-	uv_timer_start(s->timer, on_mhd_timer, 0, 0);
+	uv_prepare_start(s->before_poll, on_before_poll);
 }
 
 static void on_mhd_ready(uv_poll_t *p, int status, int events)
@@ -434,11 +443,13 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 		s->config.idle_timeout_ms = 75000;
 	s->timer = calloc(1, sizeof *s->timer);
 	s->relisten = calloc(1, sizeof *s->relisten);
-	if (!s->timer || !s->relisten)
+	s->before_poll = calloc(1, sizeof *s->before_poll);
+	if (!s->timer || !s->relisten || !s->before_poll)
 		abort();
 	uv_timer_init(c->loop, s->timer);
 	uv_timer_init(c->loop, s->relisten);
-	s->timer->data = s->relisten->data = s;
+	uv_prepare_init(c->loop, s->before_poll);
+	s->timer->data = s->relisten->data = s->before_poll->data = s;
 	int r = c->tls_cert ? tls_create(&s->tls, c->tls_cert, c->tls_key, e) : 0;
 	if (r == 0)
 		r = driver_start(&s->plain, s, false, e);
@@ -479,5 +490,6 @@ void http_server_destroy(struct http_server *s)
 	tls_destroy(s->tls);
 	uv_close((uv_handle_t *)s->timer, free_handle);
 	uv_close((uv_handle_t *)s->relisten, free_handle);
+	uv_close((uv_handle_t *)s->before_poll, free_handle);
 	free(s);
 }

@@ -152,7 +152,10 @@ static void *worker(void *arg)
 		hand_back(s, &batch);
 		s->busy = false;
 		pthread_cond_broadcast(&s->finished);
+		/* Without the lock, which the loop wants as soon as it wakes. */
+		pthread_mutex_unlock(&s->mutex);
 		uv_async_send(&s->async);
+		pthread_mutex_lock(&s->mutex);
 	}
 	pthread_mutex_unlock(&s->mutex);
 	return NULL;
@@ -164,9 +167,9 @@ static void push(struct store *s, struct work *w, bool now)
 {
 	pthread_mutex_lock(&s->mutex);
 	STAILQ_INSERT_TAIL(&s->queue, w, entry);
+	pthread_mutex_unlock(&s->mutex);
 	if (now)
 		pthread_cond_signal(&s->submitted);
-	pthread_mutex_unlock(&s->mutex);
 }
 
 static void wake_worker(struct store *s)
