@@ -10,9 +10,10 @@
 #include "proto/err.h"
 
 #define WIRE_GENERATION 1
-#define WIRE_FEATURE_ANSWER_LATE 1 /* bits of Hello.features */
-#define WIRE_PORT_AGENT 1000       /* the agent's vsock listener */
-#define WIRE_PORT_DOORBELL 1001    /* the host's, dialled once by the agent */
+#define WIRE_FEATURE_ANSWER_LATE 1   /* bits of Hello.features */
+#define WIRE_FEATURE_CREDIT_WANTED 2 /* likewise */
+#define WIRE_PORT_AGENT 1000         /* the agent's vsock listener */
+#define WIRE_PORT_DOORBELL 1001      /* the host's, dialled once by the agent */
 
 #define FRAME_HEADER_SIZE 12
 #define FRAME_PAYLOAD_MAX 65536
@@ -51,6 +52,7 @@ enum frame_channel {
 };
 
 #define FRAME_CHANNEL_MASK 0x03
+#define FRAME_CREDIT_WANTED 0x20
 #define FRAME_MORE 0x40
 #define FRAME_OPTIONAL 0x80
 
@@ -109,6 +111,11 @@ size_t frame_put_ping(uint8_t *out, enum frame_type ping_or_pong, const uint8_t 
 #define FRAME_DATA_HEAD (FRAME_HEADER_SIZE + FRAME_DATA_PREFIX)
 size_t frame_put_data_head(uint8_t out[FRAME_DATA_HEAD], uint32_t stream, enum frame_channel c,
 			   uint64_t offset, size_t len);
+/* Sets a flag in a header that was put. */
+static inline void frame_add_flag(uint8_t head[FRAME_HEADER_SIZE], uint8_t flag)
+{
+	head[9] |= flag;
+}
 
 /* The 8 bytes before a Hello message. */
 void frame_put_hello_prefix(uint8_t out[FRAME_HELLO_PREFIX]);

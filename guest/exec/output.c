@@ -34,6 +34,11 @@ bool exec_output_cramped(const struct exec_output *o)
 	return o->readable && !o->eof && ring_free(&o->ring) == 0 && o->limit > o->ring.end;
 }
 
+bool exec_output_wants_credit(const struct exec_output *o)
+{
+	return ring_used(&o->ring) >= ring_size(&o->ring) / 2;
+}
+
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit)
 {
 	if (acked > o->ring.end)

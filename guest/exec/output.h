@@ -35,6 +35,9 @@ bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how);
 /* Whether nothing but the ring keeps it from reading on: there is more, and credit for it. */
 bool exec_output_cramped(const struct exec_output *o);
 
+/* Whether what waits for the host's log fills half of the ring: before it is full, there should be credit. */
+bool exec_output_wants_credit(const struct exec_output *o);
+
 /* The host's CREDIT. Returns 0, or -EPROTO if it acknowledges what does not exist. */
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit);
 

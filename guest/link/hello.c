@@ -8,7 +8,7 @@ static bool put_hello(struct link *l, struct conn *c, Tenon__Role role)
 {
 	Tenon__Hello h = TENON__HELLO__INIT;
 	h.role = role;
-	h.features = WIRE_FEATURE_ANSWER_LATE;
+	h.features = WIRE_FEATURE_ANSWER_LATE | WIRE_FEATURE_CREDIT_WANTED;
 	h.host_epoch = l->epoch;
 	h.boot_id = (ProtobufCBinaryData){BOOT_ID_SIZE, l->identity->boot_id};
 	h.clone_generation = l->identity->clone_generation;
@@ -21,8 +21,10 @@ static bool put_hello(struct link *l, struct conn *c, Tenon__Role role)
 static int judge_main(struct link *l, struct conn *c, const Tenon__Hello *h, struct fault *f)
 {
 	bool higher = h->host_epoch > l->epoch;
-	if (higher)
+	if (higher) {
 		l->epoch = h->host_epoch;
+		l->streams.marks_wanted_credit = h->features & WIRE_FEATURE_CREDIT_WANTED;
+	}
 	put_hello(l, c, h->role);
 	if (higher)
 		return HELLO_MAIN;

@@ -23,6 +23,7 @@ struct streams {
 	struct sched control, data;
 	struct sched late; /* rows that wait for `hurry` … */
 	struct timer hurry;
+	bool marks_wanted_credit; /* the host knows the flag, and gives credit when it comes */
 };
 
 void streams_init(struct streams *s, struct execs *execs);

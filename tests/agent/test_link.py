@@ -20,7 +20,7 @@ from wire import CREDIT, DATA, EOF, MORE, OPTIONAL, PING, REQ, RESET, RSP, STDER
 def test_hello_tells_who_it_is(own_agent):
     h = own_agent.dial().hello
     assert len(h.boot_id) == 16 and any(h.boot_id)
-    assert not h.configured and h.version.startswith("tenon ") and h.features == 1
+    assert not h.configured and h.version.startswith("tenon ") and h.features == 3
     assert h.boot.listening_ns >= h.boot.init_ns > 0
 
 

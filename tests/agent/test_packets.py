@@ -127,3 +127,17 @@ def test_a_child_gets_no_groups_and_no_capabilities_by_inheritance():
         assert x.stdout == b"0\nCapInh:\t0000000000000000\n/dev/null\n"
     finally:
         a.end()
+
+
+def test_credit_is_asked_for_when_half_a_ring_waits(own_agent):
+    """Only of a host that knows the flag; one that gives none until then gets all the same."""
+    for features, size, wants in ((2, 20_000, False), (2, 40_000, True), (0, 40_000, False)):
+        conn = own_agent.dial(features=features)
+        if not conn.hello.configured:
+            conn.configure()
+        x = conn.start("head", "-c", str(size), "/dev/zero", limit=None, first_limit=1 << 20)
+        conn.wait(x.done)
+        assert len(x.stdout) == size and (x.wants > 0) == wants, (features, size)
+        conn.grant(x, STDOUT, 1 << 20)
+        conn.wait(x.drained)
+        conn.ack(x)

@@ -376,7 +376,8 @@ def test_twenty_in_a_row_under_load_cost_nothing(own_agent):
             end = x.end[STDOUT]
             conn.wait(lambda: x.end[STDOUT] > end + 100000)
     assert own_agent.fds() == fds
-    assert own_agent.memory("RssAnon") <= own + 64  # the rest is the rings, and the program itself
+    # The rest is the rings, and the program itself; a frame of which the socket took a part may lie in the queue.
+    assert own_agent.memory("RssAnon") <= own + 64 + 68
     conn.clear()
     eventually(lambda: not own_agent.children())
 

@@ -19,7 +19,7 @@ from proto import tenon_pb2 as pb  # noqa: E402
 
 HELLO, REQ, RSP, DATA, CREDIT, GAP, EOF, RESET, EVENT, PING, PONG, GOAWAY = range(1, 13)
 STDIN, STDOUT, STDERR = 0, 1, 2
-MORE, OPTIONAL = 0x40, 0x80
+CREDIT_WANTED, MORE, OPTIONAL = 0x20, 0x40, 0x80
 PAYLOAD_MAX = 65536
 DATA_MAX = PAYLOAD_MAX - 8
 DEADLINE = 20.0
@@ -58,6 +58,7 @@ class Execution:
         self.out = {STDOUT: bytearray(), STDERR: bytearray()}
         self.end = {STDOUT: 0, STDERR: 0}  # position, gaps included
         self.limit = {STDOUT: 0, STDERR: 0}
+        self.wants = 0  # frames that asked for credit
         self.eof = {}
         self.gaps = []
         self.reset = None
@@ -90,7 +91,7 @@ class Execution:
 
 
 class Conn:
-    def __init__(self, sock, epoch=None, hello=True):
+    def __init__(self, sock, epoch=None, hello=True, features=0):
         self.sock = sock
         sock.settimeout(DEADLINE)
         self.inbox = bytearray()
@@ -108,7 +109,7 @@ class Conn:
         self.send_budget = None  # likewise bytes to write: the cut may be in mid-frame
         if hello:
             self.epoch = epoch if epoch is not None else next(_epochs)
-            self.send(frame(HELLO, 0, hello_payload(pb.Hello(role=pb.ROLE_MAIN, host_epoch=self.epoch))))
+            self.send(frame(HELLO, 0, hello_payload(pb.Hello(role=pb.ROLE_MAIN, host_epoch=self.epoch, features=features))))
             self.wait(lambda: self.hello is not None)
 
     def close(self):
@@ -187,6 +188,7 @@ class Conn:
         else:
             x = self.by_stream.get(stream)
             assert x is not None, f"frame type {type_} on stream {stream}, which is nobody's"
+            x.wants += bool(flags & CREDIT_WANTED)
             self.take_stream(x, stream, type_, flags & 3, payload)
 
     def take_reply(self, stream, response):

@@ -159,6 +159,7 @@ static int take_data(struct execution *x, const struct frame *f, struct err *e)
 			       (unsigned long long)offset, c);
 	if (offset + len > x->limit[c])
 		return err_set(e, "data", EPROTO, "channel %d sends beyond its credit", c);
+	x->wanted[c] |= f->flags & FRAME_CREDIT_WANTED;
 	if (offset + len <= at)
 		return 0; /* sent again after a reconnect, and here already */
 	if (log_accepted(x->log)->eof[c])
@@ -347,17 +348,34 @@ static uint64_t window(struct execution *x)
 }
 
 /* Each frame of credit interrupts the guest. While what came is on its way into the log there will be more to
- * acknowledge in a moment, and with that comes the next occasion to look. */
+ * acknowledge in a moment, and with that comes the next occasion to look. An agent that says when it wants
+ * credit gets none for a few lines; the last goes with the acknowledgement. */
 static bool worth_telling(const struct execution *x, int c)
 {
-	uint64_t acked = log_acked(x->log)->offset[c], news = acked - x->credited[c];
-	return acked > x->credited[c] &&
-	       (news >= EXECUTION_WINDOW / 2 || acked == log_accepted(x->log)->offset[c]);
+	const struct log_point *accepted = log_accepted(x->log);
+	uint64_t acked = log_acked(x->log)->offset[c];
+	bool wanted = x->wanted[c] || !(x->session->features & WIRE_FEATURE_CREDIT_WANTED);
+	bool ended = accepted->eof[c] && (!x->exited || x->ack_sent || x->acked);
+	if (acked <= x->credited[c])
+		return false;
+	return acked - x->credited[c] >= EXECUTION_WINDOW / 2 ||
+	       (acked == accepted->offset[c] && (wanted || ended));
+}
+
+static void put_credit(struct execution *x, int c)
+{
+	uint8_t frame[FRAME_SMALL_MAX];
+	x->credited[c] = log_acked(x->log)->offset[c];
+	x->wanted[c] = false;
+	if (x->limit[c] < x->credited[c])
+		x->limit[c] = x->credited[c];
+	link_send(x->session->link, frame,
+		  frame_put_credit(frame, x->stream.id, (enum frame_channel)c, x->credited[c], x->limit[c]));
 }
 
 static void send_credit(struct execution *x)
 {
-	const struct log_point *accepted = log_accepted(x->log), *acked = log_acked(x->log);
+	const struct log_point *accepted = log_accepted(x->log);
 	uint64_t w = window(x);
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++) {
 		uint64_t limit = accepted->offset[c] + w;
@@ -366,15 +384,9 @@ static void send_credit(struct execution *x)
 						     x->limit[c] <= accepted->offset[c]);
 		if (!worth_telling(x, c) && (!wider || accepted->eof[c]))
 			continue;
-		uint8_t frame[FRAME_SMALL_MAX];
 		if (x->limit[c] < limit)
 			x->limit[c] = limit;
-		x->credited[c] = acked->offset[c];
-		if (x->limit[c] < x->credited[c])
-			x->limit[c] = x->credited[c];
-		link_send(x->session->link, frame,
-			  frame_put_credit(frame, x->stream.id, (enum frame_channel)c, x->credited[c],
-					   x->limit[c]));
+		put_credit(x, c);
 	}
 }
 
@@ -403,6 +415,7 @@ static void attach(struct execution *x)
 	uint64_t w = window(x);
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++) {
 		x->credited[c] = acked->offset[c];
+		x->wanted[c] = false;
 		x->limit[c] = accepted->offset[c] + w;
 	}
 	Tenon__Attach attach = TENON__ATTACH__INIT;
@@ -457,6 +470,9 @@ static void send_ack(struct execution *x)
 	req.op_case = TENON__REQUEST__OP_EXEC_ACK;
 	req.exec_ack = &ack;
 	x->ack_sent = true;
+	for (int c = CHANNEL_STDOUT; x->log && c <= CHANNEL_STDERR; c++)
+		if (x->credited[c] < log_acked(x->log)->offset[c])
+			put_credit(x, c);
 	session_call(x->session, &req, EXECUTION_CALL_MS, on_acked, execution_ref(x));
 }
 

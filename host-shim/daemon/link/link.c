@@ -455,7 +455,7 @@ static void say_hello(struct link *l)
 	Tenon__Hello hello = TENON__HELLO__INIT;
 	hello.role = TENON__ROLE__ROLE_MAIN;
 	hello.host_epoch = l->config.host_epoch;
-	hello.features = WIRE_FEATURE_ANSWER_LATE;
+	hello.features = WIRE_FEATURE_ANSWER_LATE | WIRE_FEATURE_CREDIT_WANTED;
 	hello.version = (char *)"tenond";
 	frame_put_hello_prefix(body);
 	size_t len = FRAME_HELLO_PREFIX + tenon__hello__pack(&hello, body + FRAME_HELLO_PREFIX);

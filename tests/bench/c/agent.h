@@ -12,6 +12,7 @@ static inline size_t agent_put_hello(uint8_t buf[AGENT_MESSAGE_MAX], Tenon__Role
 	Tenon__Hello h = TENON__HELLO__INIT;
 	h.role = role;
 	h.host_epoch = epoch;
+	h.features = WIRE_FEATURE_ANSWER_LATE | WIRE_FEATURE_CREDIT_WANTED; /* as tenond's */
 	size_t n = FRAME_HELLO_PREFIX + tenon__hello__get_packed_size(&h);
 	frame_put_header(buf, &(struct frame){.len = (uint32_t)n, .type = FRAME_HELLO});
 	frame_put_hello_prefix(buf + FRAME_HEADER_SIZE);

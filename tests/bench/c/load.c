@@ -20,7 +20,7 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 
-#define WINDOW (1 << 20) /* what tenond gives */
+#define WINDOW (512 * 1024) /* what tenond gives */
 
 struct line {
 	int fd;
@@ -88,7 +88,7 @@ static void configure(void)
 struct exec {
 	uint8_t id[16];
 	uint32_t stream;
-	uint64_t at, limit, expected;
+	uint64_t at, credited, limit, expected;
 	int left; /* frames that end it: the answer, the exit, two ends */
 };
 
@@ -112,7 +112,14 @@ static void start(struct exec *x, const char *const *argv, size_t n, uint64_t ex
 	x->stream = send_message(&control, &r.base);
 }
 
-/* A frame of x. What came is acknowledged at once, as a host with an endless and instant log would. */
+static size_t put_credit(struct exec *x, uint8_t credit[FRAME_SMALL_MAX])
+{
+	x->credited = x->at;
+	x->limit = x->at + WINDOW;
+	return frame_put_credit(credit, x->stream, CHANNEL_STDOUT, x->credited, x->limit);
+}
+
+/* A frame of x. What came is acknowledged when tenond would, if its log were endless and instant. */
 static void take(struct exec *x, const struct frame *f)
 {
 	uint8_t credit[FRAME_SMALL_MAX];
@@ -125,14 +132,17 @@ static void take(struct exec *x, const struct frame *f)
 	size_t len;
 	frame_data(f, &len);
 	x->at += len;
-	x->limit = x->at + WINDOW;
-	write_all(control.fd, credit, frame_put_credit(credit, x->stream, CHANNEL_STDOUT, x->at, x->limit));
+	if (f->flags & FRAME_CREDIT_WANTED || x->at - x->credited >= WINDOW / 2)
+		write_all(control.fd, credit, put_credit(x, credit));
 }
 
-static void acknowledge(const struct exec *x)
+static void acknowledge(struct exec *x)
 {
+	uint8_t credit[FRAME_SMALL_MAX];
 	if (x->at != x->expected)
 		die("bytes are missing");
+	if (x->at > x->credited)
+		write_all(control.fd, credit, put_credit(x, credit));
 	Tenon__ExecAck ack = TENON__EXEC_ACK__INIT;
 	ack.id = (ProtobufCBinaryData){sizeof x->id, (uint8_t *)x->id};
 	Tenon__Request r = TENON__REQUEST__INIT;
