@@ -22,7 +22,7 @@ class Row:
     size: int = 0  # bytes of one: the figure is a rate; else it is a time
     goal: float = None
     goal_guest: float = None  # where the guest's differs: None is the same
-    relayed: str = ""  # the floor is reached through a TCP relay: "bare", or "logged", which keeps what passes
+    relayed: str = ""  # the floor is reached through a TCP relay: "bare", or one of those that keep what passes
     unpacks: bool = False  # leaves something behind in {data}
     note: str = ""
 
@@ -55,6 +55,8 @@ def rest_rows(big, quick):
         Row("REST: stdout, WebSocket", ["ws", out], ["stdout", out], 1, size=int(out), goal=0.75, relayed="bare"),
         Row("REST: stdout, beside a relay that logs", ["ws", out], ["stdout", out], 1, size=int(out), relayed="logged",
             note="the least a durable log can cost: written to a file and read back"),
+        Row("REST: stdout, beside a relay with files", ["ws", out], ["stdout", out], 1, size=int(out), relayed="filed",
+            note="the same in files of 1 MiB, the oldest deleted, as tenond's log has them"),
         Row("REST: stdout, events", ["sse", out], ["stdout", out], 1, size=int(out), relayed="bare",
             note="base64: four bytes for three"),
         Row("REST: tar in, one file", ["put", "{data}/t", "{files}/big.tar"], ["write", "{data}/x", "{files}/big"], 1,

@@ -3,8 +3,9 @@
  * many VMs, and so that REST can be measured without an emulated processor behind it.
  *
  * - usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
- * - usage: standin --relay PORT TARGET [FOLDER] TCP on loopback to TARGET (net.h), each connection alone;
- *   FOLDER: what goes to the client is written to a file there, without a name, and read back first */
+ * - usage: standin --relay PORT TARGET [FOLDER [FILES]] TCP on loopback to TARGET (net.h), each connection
+ *   alone; FOLDER: what goes to the client is written to a file there, without a name, and read back first;
+ *   FILES: to that many small ones, each made when it is its turn, and the oldest goes */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,22 +18,68 @@
 #define RELAY_STACK (128 * 1024)
 #define RELAY_BUFFER (64 * 1024)
 
-#define LOG_MAX (64 * 1024 * 1024) /* then it begins anew, as tenond keeps no more of an output */
+#define LOG_MAX (64 * 1024 * 1024) /* as tenond keeps no more of an output */
+#define LOG_FILES_MAX 64
 
 static const char *log_folder; /* NULL: nothing is kept */
+static int log_files;          /* 0: one, which is overwritten from its beginning */
 
-struct direction {
-	int from, to, log;
+struct log {
+	int fds[LOG_FILES_MAX];
+	int turn;
+	off_t at;
 };
 
-/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. */
-static void keep(int log, uint8_t *buf, ssize_t n, off_t *at)
+struct direction {
+	int from, to;
+	struct log *log;
+};
+
+static int open_log_file(void)
 {
-	if (*at + n > LOG_MAX)
-		*at = 0;
-	if (pwrite(log, buf, (size_t)n, *at) != n || pread(log, buf, (size_t)n, *at) != n)
+	int fd = open(log_folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	if (fd < 0)
+		die(log_folder);
+	return fd;
+}
+
+static struct log *open_log(void)
+{
+	struct log *l = malloc(sizeof *l);
+	*l = (struct log){.fds = {open_log_file()}};
+	for (int i = 1; i < LOG_FILES_MAX; i++)
+		l->fds[i] = -1;
+	return l;
+}
+
+static void close_log(struct log *l)
+{
+	for (int i = 0; l && i < LOG_FILES_MAX; i++)
+		if (l->fds[i] >= 0)
+			close(l->fds[i]);
+	free(l);
+}
+
+static void next_file(struct log *l)
+{
+	l->at = 0;
+	if (log_files == 0)
+		return;
+	l->turn = (l->turn + 1) % log_files;
+	if (l->fds[l->turn] >= 0)
+		close(l->fds[l->turn]);
+	l->fds[l->turn] = open_log_file();
+}
+
+/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. */
+static void keep(struct log *l, uint8_t *buf, ssize_t n)
+{
+	if (l->at + n > LOG_MAX / (log_files ? log_files : 1))
+		next_file(l);
+	int fd = l->fds[l->turn];
+	if (pwrite(fd, buf, (size_t)n, l->at) != n || pread(fd, buf, (size_t)n, l->at) != n)
 		die("the log");
-	*at += n;
+	l->at += n;
 }
 
 static void *relay(void *arg)
@@ -41,23 +88,22 @@ static void *relay(void *arg)
 	free(arg);
 	uint8_t buf[RELAY_BUFFER];
 	ssize_t n;
-	off_t at = 0;
 	while ((n = read(d.from, buf, sizeof buf)) > 0) {
-		if (d.log >= 0)
-			keep(d.log, buf, n, &at);
+		if (d.log)
+			keep(d.log, buf, n);
 		for (ssize_t put, done = 0; done < n; done += put)
 			if ((put = write(d.to, buf + done, (size_t)(n - done))) < 0) {
 				n = 0;
 				break;
 			}
 	}
-	close(d.log);
+	close_log(d.log);
 	shutdown(d.to, SHUT_RDWR);
 	shutdown(d.from, SHUT_RDWR);
 	return NULL;
 }
 
-static void start_direction(int from, int to, int log)
+static void start_direction(int from, int to, struct log *log)
 {
 	pthread_t thread;
 	pthread_attr_t small;
@@ -73,11 +119,8 @@ static void start_direction(int from, int to, int log)
 /* Both live as long as this process: a bench has few connections. */
 static void join(int a, int b)
 {
-	int log = log_folder ? open(log_folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) : -1;
-	if (log_folder && log < 0)
-		die(log_folder);
-	start_direction(a, b, -1);
-	start_direction(b, a, log);
+	start_direction(a, b, NULL);
+	start_direction(b, a, log_folder ? open_log() : NULL);
 }
 
 /* ---- the agent ---- */
@@ -189,8 +232,11 @@ static void relay_tcp(int port, const char *target)
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if ((argc == 4 || argc == 5) && strcmp(argv[1], "--relay") == 0) {
+	if (argc >= 4 && argc <= 6 && strcmp(argv[1], "--relay") == 0) {
 		log_folder = argv[4];
+		log_files = argc == 6 ? atoi(argv[5]) : 0;
+		if (log_files < 0 || log_files > LOG_FILES_MAX)
+			return 2;
 		relay_tcp(atoi(argv[2]), argv[3]);
 	}
 	char agent[108], sock[108], floor_path[108], doorbell[108];

@@ -37,6 +37,8 @@ static struct {
 	uint8_t buf[FRAME_SIZE_MAX];
 	bool refuse_hello;
 
+	bool wants;
+	bool says_when; /* it wants credit */
 	bool mute_exec; /* takes an Exec and breaks the link */
 	Tenon__Code fail_exec, fail_attach;
 	bool has_row, listed_stranger;
@@ -105,6 +107,8 @@ static void say_data(int channel, uint64_t offset, const void *data, size_t len)
 {
 	uint8_t head[FRAME_DATA_HEAD];
 	frame_put_data_head(head, agent.stream, (enum frame_channel)channel, offset, len);
+	if (agent.wants)
+		frame_add_flag(head, FRAME_CREDIT_WANTED);
 	assert_int_equal(send(agent.fd, head, sizeof head, MSG_NOSIGNAL), sizeof head);
 	assert_int_equal(send(agent.fd, data, len, MSG_NOSIGNAL), len);
 }
@@ -237,6 +241,7 @@ static void agent_hello(void)
 	Tenon__Hello m = TENON__HELLO__INIT;
 	m.boot_id = (ProtobufCBinaryData){16, agent.boot};
 	m.configured = true;
+	m.features = agent.says_when ? WIRE_FEATURE_CREDIT_WANTED : 0;
 	frame_put_hello_prefix(buf);
 	agent.hellos++;
 	say(FRAME_HELLO, 0, 0, buf, FRAME_HELLO_PREFIX + tenon__hello__pack(&m, buf + FRAME_HELLO_PREFIX));
@@ -528,6 +533,33 @@ static void test_an_exit_need_not_wait_for_its_commit(void **state)
 	assert_int_equal(agent.acks, 0);
 	sqlite3_close(other);
 	finish_well();
+}
+
+static void test_credit_when_it_is_wanted(void **state)
+{
+	(void)state;
+	agent.says_when = true;
+	agent_drop();
+	until(agent.hellos == 2 && session_up(session));
+	start();
+	say_data(1, 0, "hello ", 6);
+	say_data(2, 0, "oops", 4);
+	say_eof(2, 4); /* what has ended is acknowledged while the process runs: its ring is free then */
+	until(agent.acked[2] == 4);
+	turns(50);
+	assert_int_equal(agent.acked[1], 0);
+	agent.wants = true;
+	say_data(1, 6, "world", 5);
+	until(agent.acked[1] == 11);
+	agent.wants = false;
+	say_data(1, 11, "!", 1);
+	say_eof(1, 12);
+	say_exit(0, 0, 12, 4);
+	until(agent.acks == 1); /* and the last goes with the acknowledgement */
+	assert_int_equal(agent.acked[1], 12);
+	read_all(0);
+	assert_int_equal(strlen(text), 16);
+	execution_unref(started);
 }
 
 static void test_answer_to_exec_lost(void **state)
@@ -981,6 +1013,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		with_rig(test_whole_life),
 		with_rig(test_answer_to_exec_lost),
+		with_rig(test_credit_when_it_is_wanted),
 		with_rig(test_an_exit_need_not_wait_for_its_commit),
 		with_rig(test_execve_fails),
 		with_rig(test_overlap_is_trimmed_and_gap_taken),

@@ -351,6 +351,48 @@ static void test_full_disk_becomes_a_gap(void **state)
 	assert_memory_equal(kinds, expected, sizeof expected);
 }
 
+static bool is_on_disk(void)
+{
+	char path[128], name[SEGMENT_NAME_SIZE];
+	segment_name(name, 0);
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static void test_ends_without_output_are_no_file(void **state)
+{
+	(void)state;
+	struct log *l = open_log(true);
+	log_put_eof(l, 2);
+	log_put_exit(l, (const uint8_t *)"\x08\x01", 2);
+	log_put_eof(l, 1);
+	assert_true(log_settled(l) && same(log_written(l), log_accepted(l)) &&
+		    same(log_acked(l), log_accepted(l)));
+	settle(l);
+	assert_int_equal(log_bytes(l), 0);
+	close_log(l);
+	assert_false(is_on_disk());
+}
+
+/* A child that was left behind writes: what came before it is in the file, too. */
+static void test_ends_before_the_first_output(void **state)
+{
+	(void)state;
+	struct log *l = open_log(true);
+	log_put_eof(l, 2);
+	log_put_exit(l, (const uint8_t *)"\x08\x01", 2);
+	log_put_data(l, 1, (const uint8_t *)"late", 4);
+	settle(l);
+	struct log_point there = *log_accepted(l);
+	assert_true(there.eof[2] && there.exit && !there.eof[1] && same(log_written(l), &there));
+	close_log(l);
+	l = open_log(false);
+	assert_true(same(log_accepted(l), &there));
+	size_t len;
+	assert_memory_equal(log_exit(l, &len), "\x08\x01", 2);
+	close_log(l);
+}
+
 static void test_small_writes_share_a_record(void **state)
 {
 	(void)state;
@@ -373,6 +415,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_trim_keeps_what_is_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_disk_becomes_a_gap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_small_writes_share_a_record, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ends_without_output_are_no_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ends_before_the_first_output, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
