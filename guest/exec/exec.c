@@ -269,22 +269,30 @@ static void error_pipe_ready(struct source *src, uint32_t events)
 	conclude_spawn(s->owner, index_of(s));
 }
 
+/* Whether it has started is asked for another reason. A start that failed is left to its reap: whoever asks
+ * goes on with the row. */
 static void look_at_start(struct execs *x, int row)
 {
 	struct pollfd error_pipe = {.fd = row_of(x, row)->error_fd};
-	if (error_pipe.fd >= 0 && poll(&error_pipe, 1, 0) > 0)
+	struct fault f;
+	if (error_pipe.fd >= 0 && poll(&error_pipe, 1, 0) > 0 &&
+	    spawn_outcome(x->slots[row].child, &f) == SPAWN_STARTED)
 		conclude_spawn(x, row);
+}
+
+static void hurry_start(struct execs *x, int row)
+{
+	struct exec_slot *s = &x->slots[row];
+	int fd = row_of(x, row)->error_fd;
+	if (fd >= 0 && s->error.fd < 0 && loop_add(x->loop, &s->error, fd, EPOLLIN) < 0)
+		timer_set(x->loop, &x->starts, clock_mono() + START_LATE);
 }
 
 static void hurry_starts(struct timer *t)
 {
 	struct execs *x = container_of(t, struct execs, starts);
-	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i)) {
-		struct exec_slot *s = &x->slots[i];
-		int fd = row_of(x, i)->error_fd;
-		if (fd >= 0 && s->error.fd < 0 && loop_add(x->loop, &s->error, fd, EPOLLIN) < 0)
-			timer_set(x->loop, t, clock_mono() + START_LATE);
-	}
+	for (int i = exec_table_next(&x->table, -1); i >= 0; i = exec_table_next(&x->table, i))
+		hurry_start(x, i);
 }
 
 static void pump_output(struct execs *x, int row, int i)
@@ -574,6 +582,7 @@ int execs_attach(struct execs *x, int row, const struct exec_window windows[2], 
 		}
 	}
 	r->attached = true;
+	hurry_start(x, row);
 	for (int i = 0; i < 2; i++) {
 		exec_output_attach(&r->out[i], windows[i].end, windows[i].limit);
 		pump_output(x, row, i);
@@ -633,8 +642,6 @@ int execs_signal(struct execs *x, int row, int signo, Tenon__Target target, stru
 {
 	struct exec_row *r = row_of(x, row);
 	look_at_start(x, row);
-	if (r->state == EXEC_FREE)
-		return fault_code(f, TENON__CODE__CODE_NOT_FOUND, "the program did not start");
 	if (target == TENON__TARGET__TARGET_ALL && signo == SIGKILL) {
 		step(x, row, EXEC_ON_KILL);
 		return 0;

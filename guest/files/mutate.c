@@ -126,7 +126,7 @@ int files_link(struct channel *ch, const Tenon__BulkRequest *req, const struct b
 static int remove_entry(void *arg, enum walk_when when, const struct walk_entry *e)
 {
 	(void)arg;
-	bool is_dir = S_ISDIR(e->type);
+	bool is_dir = S_ISDIR(e->st->st_mode);
 	if (is_dir && when == WALK_BEFORE)
 		return WALK_ON;
 	if (unlinkat(e->dir, e->name, is_dir ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
@@ -192,7 +192,7 @@ static int chmod_entry(void *arg, enum walk_when when, const struct walk_entry *
 {
 	const struct change *c = arg;
 	/* A directory last: the new mode may keep us out. */
-	if (S_ISLNK(e->type) || (S_ISDIR(e->type) && when == WALK_BEFORE))
+	if (S_ISLNK(e->st->st_mode) || (S_ISDIR(e->st->st_mode) && when == WALK_BEFORE))
 		return WALK_ON;
 	_cleanup_close_ int fd = openat(e->dir, e->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;

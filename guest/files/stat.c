@@ -125,16 +125,11 @@ static int list_entry(void *arg, enum walk_when when, const struct walk_entry *e
 		l->truncated = true;
 		return WALK_STOP;
 	}
-	struct info info = {.name = e->path};
-	const char *stage = "stat";
-	int r = walk_stat(e, &info.st);
-	if (r == 0) {
-		stage = "readlink";
-		r = info_read_target(&info, e->dir, e->name);
-	}
+	struct info info = {.st = *e->st, .name = e->path};
+	int r = info_read_target(&info, e->dir, e->name);
 	if (r == -ENOENT)
 		return WALK_ON; /* gone meanwhile */
-	return r < 0 ? walk_error(e, stage, -r) : add(l, &info);
+	return r < 0 ? walk_error(e, "readlink", -r) : add(l, &info);
 }
 
 int files_list(struct channel *ch, const Tenon__BulkRequest *req, const struct bulk_context *ctx,

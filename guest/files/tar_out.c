@@ -23,11 +23,13 @@
 #define USTAR_NAME_MAX 99        /* with the slash of a folder, 100 */
 #define USTAR_NUMBER_MAX 0777777 /* of the seven digits that there are, the library writes six */
 #define USTAR_SIZE_MAX INT64_C(077777777777)
+#define SPARSE_NAME_MAX 80 /* bytes, if not all are ASCII */
 #define NAME_MAX_OUT (PATH_MAX + WALK_PATH_MAX)
 
 struct tar_out {
 	struct channel *ch;
-	int lost; /* the connection: -errno of it */
+	int lost;  /* the connection: -errno of it */
+	bool over; /* what the archives still have to say when they are freed is for nobody */
 	bool devices;
 	struct archive *pax, *ustar; /* into the same stream: each entry in the plainest that can say it */
 	struct archive *archive;     /* the present entry's */
@@ -45,6 +47,8 @@ static la_ssize_t give(struct archive *a, void *arg, const void *bytes, size_t n
 {
 	(void)a;
 	struct tar_out *t = arg;
+	if (t->over)
+		return ARCHIVE_FATAL;
 	t->lost = channel_gather(t->ch, bytes, n);
 	return t->lost < 0 ? ARCHIVE_FATAL : (la_ssize_t)n;
 }
@@ -191,6 +195,13 @@ static bool is_plain(struct archive_entry *e)
 	       archive_entry_sparse_count(e) == 0;
 }
 
+/* libarchive 3.6 gives a sparse file another name if its own is long and not ASCII: it goes on using the name
+ * in the entry after that was set anew. Such a file is packed without holes. */
+static bool may_be_sparse(const char *name)
+{
+	return strlen(name) <= SPARSE_NAME_MAX || is_ascii(name, NAME_MAX_OUT);
+}
+
 static int put_header(struct tar_out *t)
 {
 	if (archive_write_finish_entry(t->archive) != ARCHIVE_OK)
@@ -209,13 +220,30 @@ static int pack_open(struct tar_out *t, int fd, const struct stat *st)
 	int r = attributes_get_xattrs(fd, t->entry);
 	if (r < 0)
 		return fail(t, "getxattr", -r);
-	bool sparse = S_ISREG(st->st_mode) && st->st_blocks < (st->st_size + 511) / 512;
+	bool sparse =
+		S_ISREG(st->st_mode) && st->st_blocks < (st->st_size + 511) / 512 && may_be_sparse(t->name);
 	r = sparse ? map_holes(fd, st, t->entry) : 0;
 	if (r < 0)
 		return fail(t, "lseek", -r);
 	sparse = sparse && archive_entry_sparse_count(t->entry) > 0;
 	r = put_header(t);
 	return r == 0 && S_ISREG(st->st_mode) ? pack_contents(t, fd, st, sparse) : r;
+}
+
+static int pack_file(struct tar_out *t, int dir, const char *name, const struct stat *st)
+{
+	/* Not for ever on a FIFO that has taken its place since. */
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat now;
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return fail(t, "open", errno);
+	if (fstat(fd, &now) < 0)
+		return fail(t, "stat", errno);
+	if ((now.st_mode & S_IFMT) != (st->st_mode & S_IFMT))
+		return fail(t, "open", ESTALE);
+	return pack_open(t, fd, &now);
 }
 
 static int pack_symlink(struct tar_out *t, int dir, const char *name, const struct stat *st)
@@ -230,72 +258,33 @@ static int pack_symlink(struct tar_out *t, int dir, const char *name, const stru
 	return put_header(t);
 }
 
-/* True with *r if another name of the file is packed already. */
-static bool pack_link(struct tar_out *t, const struct stat *st, int *r)
+/* Anything but a directory. name: as readlinkat(2) and openat(2) have it. */
+static int pack_entry(struct tar_out *t, int dir, const char *name, const struct stat *st)
 {
 	const char *packed = st->st_nlink > 1 ? links_find(&t->links, st, t->name) : NULL;
-	if (!packed)
-		return false;
-	describe(t, st);
-	archive_entry_copy_hardlink(t->entry, packed);
-	*r = put_header(t);
-	return true;
-}
-
-/* Anything but a file or a directory. name: as readlinkat(2) has it. */
-static int pack_special(struct tar_out *t, int dir, const char *name, const struct stat *st)
-{
-	int r;
 	bool is_device = S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode);
 	if (S_ISSOCK(st->st_mode) || (is_device && !t->devices))
 		return 0;
-	if (pack_link(t, st, &r))
-		return r;
+	if (packed) {
+		describe(t, st);
+		archive_entry_copy_hardlink(t->entry, packed);
+		return put_header(t);
+	}
+	if (S_ISREG(st->st_mode))
+		return pack_file(t, dir, name, st);
 	if (S_ISLNK(st->st_mode))
 		return pack_symlink(t, dir, name, st);
 	describe(t, st);
 	return put_header(t);
 }
 
-/* A file or a directory, with *st; or what has taken its place, or is mounted there. */
-static int pack_file(struct tar_out *t, const struct walk_entry *e, struct stat *st)
-{
-	/* Not for ever on a FIFO. */
-	_cleanup_close_ int fd =
-		openat(e->dir, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int r;
-	if (fd < 0)
-		return errno == ENOENT ? 0 : fail(t, "open", errno);
-	if (fstat(fd, st) < 0)
-		return fail(t, "stat", errno);
-	if (S_ISDIR(st->st_mode))
-		return pack_open(t, fd, st);
-	if (!S_ISREG(st->st_mode))
-		return pack_special(t, e->dir, e->name, st);
-	return pack_link(t, st, &r) ? r : pack_open(t, fd, st);
-}
-
 static int pack_dir(struct tar_out *t, const struct walk_entry *e)
 {
-	struct stat st = {.st_dev = t->top_dev}; /* if it has vanished */
-	int r = pack_file(t, e, &st);
-	if (r < 0 || st.st_dev == t->top_dev)
+	int r = pack_file(t, e->dir, e->name, e->st);
+	if (r < 0 || e->st->st_dev == t->top_dev)
 		return r;
 	_cleanup_close_ int fd = openat(e->dir, e->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	return fd >= 0 && is_kernels(fd) ? WALK_SKIP : 0;
-}
-
-static int pack_entry(struct tar_out *t, const struct walk_entry *e)
-{
-	struct stat st;
-	if (S_ISDIR(e->type))
-		return pack_dir(t, e);
-	if (S_ISREG(e->type))
-		return pack_file(t, e, &st);
-	int r = walk_stat(e, &st);
-	if (r < 0)
-		return r == -ENOENT ? 0 : fail(t, "stat", -r);
-	return pack_special(t, e->dir, e->name, &st);
 }
 
 static int visit(void *arg, enum walk_when when, const struct walk_entry *e)
@@ -307,7 +296,7 @@ static int visit(void *arg, enum walk_when when, const struct walk_entry *e)
 	memcpy(t->name, t->prefix, prefix);
 	t->name[prefix] = '/';
 	strcpy(t->name + prefix + 1, e->path); /* NAME_MAX_OUT has room for both */
-	int r = pack_entry(t, e);
+	int r = S_ISDIR(e->st->st_mode) ? pack_dir(t, e) : pack_entry(t, e->dir, e->name, e->st);
 	return r < 0 && t->stage ? walk_error(e, t->stage, -r) : r;
 }
 
@@ -342,7 +331,7 @@ static int pack_single(struct tar_out *t, const struct where *w, int path_fd, co
 	} else if (S_ISSOCK(st->st_mode) || (!t->devices && (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)))) {
 		r = fail(t, "open", EINVAL); /* alone, nothing would be left */
 	} else {
-		r = pack_special(t, path_fd, "", st);
+		r = pack_entry(t, path_fd, "", st);
 	}
 	return r < 0 && t->stage ? where_fail(w, NULL, t->stage, -r, f) : r;
 }
@@ -407,6 +396,7 @@ int files_tar_out(struct channel *ch, const Tenon__BulkRequest *req, const struc
 		return where_fail(&w, NULL, "stat", errno, f);
 	t->ch = ch;
 	t->lost = 0;
+	t->over = false;
 	t->stage = NULL;
 	t->devices = req->tar_out->devices;
 	t->prefix = choose_prefix(&w, &ch->scratch);
@@ -420,11 +410,7 @@ int files_tar_out(struct channel *ch, const Tenon__BulkRequest *req, const struc
 		r = channel_answer_done(ch);
 	if (r == 0)
 		r = pack(t, &w, fd, &st, f);
-	/* So that nothing more is given when they are freed: the end of the archive is pax' to write. */
-	if (r < 0 && t->pax)
-		archive_write_fail(t->pax);
-	if (t->ustar)
-		archive_write_fail(t->ustar);
+	t->over = true; /* not archive_write_fail, which leaks */
 	archive_entry_free(t->entry);
 	archive_write_free(t->pax);
 	archive_write_free(t->ustar);

@@ -27,11 +27,6 @@ int walk_fail(const struct walk *w, const struct where *top, int r, struct fault
 	return w->stage ? where_fail(top, w->path[0] ? w->path : NULL, w->stage, -r, f) : r;
 }
 
-int walk_stat(const struct walk_entry *e, struct stat *st)
-{
-	return fstatat(e->dir, e->name, st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? -errno : 0;
-}
-
 int walk_open(const struct walk *w, int dir, const char *name)
 {
 	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
@@ -60,23 +55,12 @@ static int visit(struct walk *w, const struct walk_entry *e, size_t len, unsigne
 	int r = w->visit(w->arg, WALK_BEFORE, e);
 	if (r == WALK_SKIP)
 		return 0;
-	if (r != 0 || !S_ISDIR(e->type))
+	if (r != 0 || !S_ISDIR(e->st->st_mode))
 		return r;
 	if (depth < w->depth_max)
 		r = enter(w, e, len, depth);
 	w->path[len] = '\0';
 	return r == 0 ? w->visit(w->arg, WALK_AFTER, e) : r;
-}
-
-/* For file systems that do not keep it in their directories. */
-static int find_type(struct walk_entry *e)
-{
-	struct stat st;
-	int r = walk_stat(e, &st);
-	if (r < 0)
-		return r == -ENOENT ? r : walk_error(e, "stat", -r);
-	e->type = st.st_mode & S_IFMT;
-	return 0;
 }
 
 static int walk_level(struct walk *w, int fd, size_t len, unsigned depth)
@@ -105,12 +89,14 @@ static int walk_level(struct walk *w, int fd, size_t len, unsigned depth)
 			return fail(w, "readdir", ENAMETOOLONG);
 		}
 		memcpy(w->path + len, entry->d_name, n + 1);
-		struct walk_entry e = {w, fd, entry->d_name, w->path, DTTOIF(entry->d_type)};
-		int r = entry->d_type == DT_UNKNOWN ? find_type(&e) : 0;
-		if (r == -ENOENT)
-			continue;
-		if (r == 0)
-			r = visit(w, &e, len + n, depth);
+		struct stat st;
+		if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
+			if (errno == ENOENT)
+				continue;
+			return fail(w, "stat", errno);
+		}
+		struct walk_entry e = {w, fd, entry->d_name, w->path, &st};
+		int r = visit(w, &e, len + n, depth);
 		if (r != 0)
 			return r;
 	}

@@ -24,7 +24,7 @@ struct walk_entry {
 	int dir;
 	const char *name;
 	const char *path; /* below the top */
-	mode_t type; /* S_IFMT, as its directory has it: under a mount of one file on another, the other's */
+	const struct stat *st;
 };
 
 typedef int walk_visit(void *arg, enum walk_when when, const struct walk_entry *e);
@@ -42,8 +42,6 @@ struct walk {
 int walk_open(const struct walk *w, int dir, const char *name);
 /* Takes fd, an open directory: visits what is in it, not itself. 0, WALK_STOP or -errno. */
 int walk_dir(struct walk *w, int fd);
-/* For visitors: what it is, if a link the link itself. 0 with *st, or -errno, -ENOENT if it has vanished. */
-int walk_stat(const struct walk_entry *e, struct stat *st);
 /* For visitors: a step failed on the entry. Returns -errnum. */
 int walk_error(const struct walk_entry *e, const char *stage, int errnum);
 /* FILE_FAILED for the entry that the walk came to; r as it is if no file was at fault. */

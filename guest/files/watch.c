@@ -75,7 +75,7 @@ static int add_child(struct watch *w, int dir, const char *name, const char *pat
 static int watch_entry(void *arg, enum walk_when when, const struct walk_entry *e)
 {
 	struct watch *w = arg;
-	if (when == WALK_AFTER || !S_ISDIR(e->type))
+	if (when == WALK_AFTER || !S_ISDIR(e->st->st_mode))
 		return WALK_ON;
 	int r = add_child(w, e->dir, e->name, e->path);
 	return r < 0 ? walk_error(e, "inotify", -r) : WALK_ON;
@@ -110,7 +110,7 @@ static int arrived_entry(void *arg, enum walk_when when, const struct walk_entry
 	static char path[WALK_PATH_MAX];
 	if (when == WALK_AFTER)
 		return WALK_ON;
-	bool is_dir = S_ISDIR(e->type);
+	bool is_dir = S_ISDIR(e->st->st_mode);
 	int r = join(path, a->base, e->path);
 	if (r == 0 && is_dir)
 		r = add_child(a->watch, e->dir, e->name, path);

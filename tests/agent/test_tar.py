@@ -203,6 +203,19 @@ def test_what_ustar_can_just_say_and_just_not(b, top):
     assert describe(top + b"/c/a") == describe(top + b"/a")
 
 
+def test_sparse_files_keep_their_names(b, top):
+    """Of those whose names are long and not ASCII libarchive says another: they go without holes."""
+    for n in (1, 20, 39, 40, 41, 49, 50, 51, 60, 100, 125):
+        for path in (b"/a/" + "é".encode() * n, b"/a/" + "日".encode() * (n * 2 // 3) + b"/disk", b"/a/" + b"n" * 2 * n):
+            os.makedirs(os.path.dirname(top + path), exist_ok=True)
+            with open(top + path, "wb") as f:
+                f.truncate(100_000)
+                f.seek(50_000)
+                f.write(b"x")
+    tar_in(b, top + b"/b/", tar_out(b, top + b"/a"), keep_owner=True)
+    assert describe(top + b"/b/a") == describe(top + b"/a")
+
+
 def test_10000_small_files(b, top):
     os.mkdir(top + b"/a")
     for i in range(10000):
@@ -561,12 +574,22 @@ def test_a_file_with_another_mounted_on_it(b, top, mounted):
     """Its directory says what lies below."""
     os.mkdir(top + b"/d")
     os.mkfifo(top + b"/fifo")
-    for name, over in ((b"null", b"/dev/null"), (b"fifo", top + b"/fifo"), (b"file", top + b"/d/plain")):
-        open(top + b"/d/plain", "w").write("seen")
-        open(top + b"/d/" + name, "w").write("below")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(os.fsdecode(os.path.relpath(top + b"/sock")))
+    open(top + b"/d/plain", "w").write("seen")
+    os.mkfifo(top + b"/d/was-fifo")
+    for name, over in ((b"null", b"/dev/null"), (b"fifo", top + b"/fifo"), (b"sock", top + b"/sock"),
+                       (b"file", top + b"/d/plain"), (b"was-fifo", top + b"/d/plain")):
+        if name != b"was-fifo":
+            open(top + b"/d/" + name, "w").write("below")
         mounted(top + b"/d/" + name, bind=over)
-    assert {n: m.type for n, m in members(tar_out(b, top + b"/d")).items()} == {
-        "d": tarfile.DIRTYPE, "d/plain": tarfile.REGTYPE, "d/file": tarfile.REGTYPE, "d/fifo": tarfile.FIFOTYPE}
+    data = tar_out(b, top + b"/d")
+    sock.close()
+    assert {n: m.type for n, m in members(data).items()} == {
+        "d": tarfile.DIRTYPE, "d/plain": tarfile.REGTYPE, "d/file": tarfile.REGTYPE, "d/was-fifo": tarfile.REGTYPE,
+        "d/fifo": tarfile.FIFOTYPE}
+    with tarfile.open(fileobj=io.BytesIO(data)) as t:
+        assert t.extractfile("d/was-fifo").read() == b"seen"
 
 
 def test_a_file_that_changes_while_it_is_read(agent, conn, top):

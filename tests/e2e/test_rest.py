@@ -180,6 +180,21 @@ def test_signal_to_a_handler(client, box):
     assert x.info()["exit_code"] == 4
 
 
+def test_signals_one_after_the_other_without_waiting(daemon, client, box):
+    """The second was found while the first one's answer was written, and lay there until the next ping to the agent."""
+    x = client.exec(box, "sleep", "1000")
+    body = b'{"signal":28}'
+    request = (f"POST /v1/boxes/{box}/executions/{x.id}/signal HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+               f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+    with socket.create_connection(("127.0.0.1", daemon.port)) as s:
+        s.settimeout(5)
+        s.sendall(4 * request)
+        got = b""
+        while got.count(b"HTTP/1.1 204") < 4:
+            got += s.recv(65536)
+    x.kill()
+
+
 @pytest.mark.parametrize("number", [0, 9, 11, 64, -1, 2**40, "KILL", None, 1.5])
 def test_signals_outside_the_list(client, box, number):
     x = client.exec(box, "sleep", "1000")

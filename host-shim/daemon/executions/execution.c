@@ -159,7 +159,8 @@ static int take_data(struct execution *x, const struct frame *f, struct err *e)
 			       (unsigned long long)offset, c);
 	if (offset + len > x->limit[c])
 		return err_set(e, "data", EPROTO, "channel %d sends beyond its credit", c);
-	x->wanted[c] |= f->flags & FRAME_CREDIT_WANTED;
+	if (f->flags & FRAME_CREDIT_WANTED && x->wanted[c] < offset + len)
+		x->wanted[c] = offset + len;
 	if (offset + len <= at)
 		return 0; /* sent again after a reconnect, and here already */
 	if (log_accepted(x->log)->eof[c])
@@ -354,7 +355,7 @@ static bool worth_telling(const struct execution *x, int c)
 {
 	const struct log_point *accepted = log_accepted(x->log);
 	uint64_t acked = log_acked(x->log)->offset[c];
-	bool wanted = x->wanted[c] || !(x->session->features & WIRE_FEATURE_CREDIT_WANTED);
+	bool wanted = x->wanted[c] > x->credited[c] || !(x->session->features & WIRE_FEATURE_CREDIT_WANTED);
 	bool ended = accepted->eof[c] && (!x->exited || x->ack_sent || x->acked);
 	if (acked <= x->credited[c])
 		return false;
@@ -366,7 +367,6 @@ static void put_credit(struct execution *x, int c)
 {
 	uint8_t frame[FRAME_SMALL_MAX];
 	x->credited[c] = log_acked(x->log)->offset[c];
-	x->wanted[c] = false;
 	if (x->limit[c] < x->credited[c])
 		x->limit[c] = x->credited[c];
 	link_send(x->session->link, frame,
@@ -415,7 +415,6 @@ static void attach(struct execution *x)
 	uint64_t w = window(x);
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++) {
 		x->credited[c] = acked->offset[c];
-		x->wanted[c] = false;
 		x->limit[c] = accepted->offset[c] + w;
 	}
 	Tenon__Attach attach = TENON__ATTACH__INIT;
@@ -590,8 +589,8 @@ static void finish(struct execution *x)
 	x->phase = PHASE_FINISHING;
 	/* The agent keeps the exit record until it is acknowledged, and that comes after the commit: should
 	 * this process die before, the next one is told the same. A boot that has ended keeps nothing: its
-	 * end is told when it is committed. Should both die at once, the log has the exit, or the database
-	 * soon. */
+	 * end is told when it is committed. Should both die at once, the log has the exit in a
+	 * moment, or the database. */
 	if (x->exited && !x->boot_ended)
 		become_over(x);
 	struct store *store = x->registry->config.store;
@@ -616,7 +615,7 @@ static void forget_agent(struct execution *x)
 	detach(x, false);
 	session_remove(x);
 	x->row.drained = true;
-	x->row.log_bytes = log_bytes(x->log);
+	registry_resize(x, log_bytes(x->log));
 	/* Lost with tenond, it would be found out anew by an Attach. */
 	rows_put_later(x->registry->config.store, &x->row, NULL, NULL);
 }

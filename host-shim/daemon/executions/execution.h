@@ -47,8 +47,8 @@ struct execution {
 	bool known;        /* the agent has answered for it once */
 	bool retry_attach; /* the agent refused for now: wait for the next tick */
 	uint64_t limit[3], credited[3];
-	bool wanted[3]; /* the agent has asked for credit since */
-	struct log *log; /* NULL: ended, and nobody reads */
+	uint64_t wanted[3]; /* the agent has asked for credit up to there */
+	struct log *log;    /* NULL: ended, and nobody reads */
 	struct input input;
 
 	bool exited;   /* the exit record is known */

@@ -82,6 +82,7 @@ static void leave_queues(struct execution *x)
 		xs->finished_bytes -= x->row.log_bytes;
 	}
 	x->touched = x->attention = x->kept = false;
+	execution_cancel_ack(x);
 }
 
 void registry_drop(struct execution *x)
@@ -191,6 +192,13 @@ void registry_keep(struct execution *x)
 	if (!uv_is_active((uv_handle_t *)&xs->retention) || xs->finished_count > EXECUTIONS_KEPT_MAX ||
 	    xs->finished_bytes > EXECUTIONS_LOGS_MAX)
 		uv_timer_start(&xs->retention, on_retention, 0, 0);
+}
+
+void registry_resize(struct execution *x, uint64_t log_bytes)
+{
+	if (x->kept)
+		x->registry->finished_bytes += log_bytes - x->row.log_bytes;
+	x->row.log_bytes = log_bytes;
 }
 
 void executions_forget_box(struct executions *xs, const char *box_id)

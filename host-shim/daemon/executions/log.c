@@ -29,7 +29,7 @@ struct log {
 	struct logfile *file;
 	uint8_t id[LOG_ID_SIZE];
 	bool loaded, closing, failing, mend;
-	bool on_disk; /* the writer has, or had, jobs with the file */
+	bool on_disk;      /* the writer has, or had, jobs with the file */
 	unsigned inflight; /* jobs whose done has not run */
 
 	struct log_segment *segments;

@@ -49,6 +49,8 @@ void registry_add(struct executions *xs, struct execution *x);
 void registry_drop(struct execution *x);
 /* It has ended and counts as kept from now on. */
 void registry_keep(struct execution *x);
+/* Its log has grown since. */
+void registry_resize(struct execution *x, uint64_t log_bytes);
 void registry_reap(struct execution *x);
 bool registry_has_tombstone(struct executions *xs, const uint8_t id[16]);
 void registry_log_dir(const struct executions *xs, const char *box_id, const char *hex, char *out,

@@ -32,6 +32,7 @@ struct http_server {
 	uv_timer_t *timer;         /* MHD's timeout */
 	uv_timer_t *relisten;      /* after EMFILE */
 	uv_prepare_t *before_poll; /* while kicked */
+	uv_idle_t *awake;          /* while kicked, and a turn longer */
 	struct listener *listeners;
 	struct http_request *requests; /* those that MHD holds */
 	struct ws *sockets;

@@ -62,11 +62,10 @@ static void run(struct http_server *s)
 		if (!s->kicked && (!waits || ms > 0))
 			break;
 	}
-	if (!s->kicked)
-		uv_prepare_stop(s->before_poll);
 	if (s->kicked)
-		uv_timer_start(s->timer, on_mhd_timer, 0, 0); /* so that the loop does not wait */
-	else if (!waits)
+		return; /* by the last round */
+	uv_prepare_stop(s->before_poll);
+	if (!waits)
 		uv_timer_stop(s->timer);
 	else
 		uv_timer_start(s->timer, on_mhd_timer, ms, 0);
@@ -82,11 +81,21 @@ static void on_before_poll(uv_prepare_t *p)
 	run(p->data);
 }
 
-/* Not by the timer: what the loop's idle callbacks have answered would wait for one more turn. */
+static void on_awake(uv_idle_t *h)
+{
+	struct http_server *s = h->data;
+	if (!s->kicked)
+		uv_idle_stop(h);
+}
+
+/* Not by the timer: what the loop's idle callbacks have answered would wait for one more turn. But a prepare
+ * handle that is started by another, this one here or a link's in a handler that MHD calls, has its turn in
+ * the next round of the loop: so while this one is due, and once more, the loop does not wait. */
 void server_kick(struct http_server *s)
 {
 	s->kicked = true;
 	uv_prepare_start(s->before_poll, on_before_poll);
+	uv_idle_start(s->awake, on_awake);
 }
 
 static void on_mhd_ready(uv_poll_t *p, int status, int events)
@@ -444,12 +453,14 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 	s->timer = calloc(1, sizeof *s->timer);
 	s->relisten = calloc(1, sizeof *s->relisten);
 	s->before_poll = calloc(1, sizeof *s->before_poll);
-	if (!s->timer || !s->relisten || !s->before_poll)
+	s->awake = calloc(1, sizeof *s->awake);
+	if (!s->timer || !s->relisten || !s->before_poll || !s->awake)
 		abort();
 	uv_timer_init(c->loop, s->timer);
 	uv_timer_init(c->loop, s->relisten);
 	uv_prepare_init(c->loop, s->before_poll);
-	s->timer->data = s->relisten->data = s->before_poll->data = s;
+	uv_idle_init(c->loop, s->awake);
+	s->timer->data = s->relisten->data = s->before_poll->data = s->awake->data = s;
 	int r = c->tls_cert ? tls_create(&s->tls, c->tls_cert, c->tls_key, e) : 0;
 	if (r == 0)
 		r = driver_start(&s->plain, s, false, e);
@@ -491,5 +502,6 @@ void http_server_destroy(struct http_server *s)
 	uv_close((uv_handle_t *)s->timer, free_handle);
 	uv_close((uv_handle_t *)s->relisten, free_handle);
 	uv_close((uv_handle_t *)s->before_poll, free_handle);
+	uv_close((uv_handle_t *)s->awake, free_handle);
 	free(s);
 }

@@ -24,7 +24,7 @@ static int scratch_make(void **state)
 static int scratch_remove_entry(void *arg, enum walk_when when, const struct walk_entry *e)
 {
 	(void)arg;
-	bool is_dir = S_ISDIR(e->type);
+	bool is_dir = S_ISDIR(e->st->st_mode);
 	return is_dir && when == WALK_BEFORE ? 0 : unlinkat(e->dir, e->name, is_dir ? AT_REMOVEDIR : 0);
 }
 

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "host-shim/daemon/executions/executions.h"
+#include "host-shim/daemon/executions/registry.h"
 #include "proto/frame.h"
 #include "proto/message.h"
 
@@ -329,7 +330,7 @@ static void turns(unsigned n)
 		}                                       \
 	} while (0)
 
-static uint64_t log_limit, retention_ms;
+static uint64_t log_bound, retention_ms;
 
 static void tenond_start(void)
 {
@@ -342,7 +343,7 @@ static void tenond_start(void)
 				      .store = store,
 				      .state_dir = dir,
 				      .host_epoch = epoch,
-				      .log_limit = log_limit,
+				      .log_limit = log_bound,
 				      .retention_ms = retention_ms};
 	assert_int_equal(executions_create(&xs, &c, &e), 0);
 	struct session_config s = {.executions = xs, .box_id = "box", .socket_path = socket_path};
@@ -362,7 +363,7 @@ static void tenond_stop(void)
 static int setup(void **state)
 {
 	(void)state;
-	log_limit = 4 * MIB;
+	log_bound = 4 * MIB;
 	retention_ms = 0;
 	memset(&agent, 0, sizeof agent);
 	agent.fd = -1;
@@ -560,6 +561,24 @@ static void test_credit_when_it_is_wanted(void **state)
 	read_all(0);
 	assert_int_equal(strlen(text), 16);
 	execution_unref(started);
+}
+
+/* What a child that was left behind writes is counted, too: it was taken off the sum that had not held it,
+ * and the sum of all, below nothing, had every finished execution reaped. */
+static void test_a_log_that_grew_after_the_end(void **state)
+{
+	(void)state;
+	start();
+	say_exit(7, 0, 0, 0);
+	until(agent.acks == 1);
+	assert_int_equal(xs->finished_bytes, 0);
+	say_data(1, 0, "from the child", 14);
+	say_eof(1, 14);
+	say_eof(2, 0);
+	until(xs->finished_bytes > 14);
+	execution_unref(started);
+	executions_forget_box(xs, "box");
+	assert_int_equal(xs->finished_bytes, 0);
 }
 
 static void test_answer_to_exec_lost(void **state)
@@ -1014,6 +1033,7 @@ int main(void)
 		with_rig(test_whole_life),
 		with_rig(test_answer_to_exec_lost),
 		with_rig(test_credit_when_it_is_wanted),
+		with_rig(test_a_log_that_grew_after_the_end),
 		with_rig(test_an_exit_need_not_wait_for_its_commit),
 		with_rig(test_execve_fails),
 		with_rig(test_overlap_is_trimmed_and_gap_taken),
