@@ -55,12 +55,21 @@ static int visit(struct walk *w, const struct walk_entry *e, size_t len, unsigne
 	int r = w->visit(w->arg, WALK_BEFORE, e);
 	if (r == WALK_SKIP)
 		return 0;
-	if (r != 0 || !S_ISDIR(e->st->st_mode))
+	if (r != 0 || !e->st || !S_ISDIR(e->st->st_mode))
 		return r;
 	if (depth < w->depth_max)
 		r = enter(w, e, len, depth);
 	w->path[len] = '\0';
 	return r == 0 ? w->visit(w->arg, WALK_AFTER, e) : r;
+}
+
+static int see_and_visit(struct walk *w, struct walk_entry *e, size_t len, unsigned depth)
+{
+	struct stat st;
+	e->st = &st;
+	if (fstatat(e->dir, e->name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0)
+		return visit(w, e, len, depth);
+	return errno == ENOENT ? 0 : fail(w, "stat", errno);
 }
 
 static int walk_level(struct walk *w, int fd, size_t len, unsigned depth)
@@ -89,14 +98,11 @@ static int walk_level(struct walk *w, int fd, size_t len, unsigned depth)
 			return fail(w, "readdir", ENAMETOOLONG);
 		}
 		memcpy(w->path + len, entry->d_name, n + 1);
-		struct stat st;
-		if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
-			if (errno == ENOENT)
-				continue;
-			return fail(w, "stat", errno);
-		}
-		struct walk_entry e = {w, fd, entry->d_name, w->path, &st};
-		int r = visit(w, &e, len + n, depth);
+		struct walk_entry e = {w, fd, entry->d_name, w->path, NULL};
+		int r = w->unseen_files && entry->d_type == DT_REG ? visit(w, &e, len + n, depth)
+								   : WALK_AGAIN;
+		if (r == WALK_AGAIN)
+			r = see_and_visit(w, &e, len + n, depth);
 		if (r != 0)
 			return r;
 	}

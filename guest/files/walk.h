@@ -16,15 +16,20 @@ enum walk_when {
 };
 
 /* What a visitor returns, if not -errno. */
-enum { WALK_ON, WALK_SKIP /* what is in this directory */, WALK_STOP };
+enum {
+	WALK_ON,
+	WALK_SKIP, /* what is in this directory */
+	WALK_STOP,
+	WALK_AGAIN, /* with st */
+};
 
 struct walk;
 struct walk_entry {
 	struct walk *walk;
 	int dir;
 	const char *name;
-	const char *path; /* below the top */
-	const struct stat *st;
+	const char *path;      /* below the top */
+	const struct stat *st; /* NULL: see unseen_files */
 };
 
 typedef int walk_visit(void *arg, enum walk_when when, const struct walk_entry *e);
@@ -34,7 +39,10 @@ struct walk {
 	void *arg;
 	unsigned depth_max; /* of entries that are visited; those of the top are 1 */
 	bool one_mount;     /* -EXDEV at what is mounted inside */
-	const char *stage;  /* of a failure that concerns a file; else NULL */
+	/* What a directory calls a file is visited without st, for a visitor that opens it and looks then. It
+	 * may be something else since, or below a mount: WALK_AGAIN. */
+	bool unseen_files;
+	const char *stage; /* of a failure that concerns a file; else NULL */
 	char path[WALK_PATH_MAX];
 };
 
