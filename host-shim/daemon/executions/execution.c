@@ -589,8 +589,8 @@ static void finish(struct execution *x)
 	x->phase = PHASE_FINISHING;
 	/* The agent keeps the exit record until it is acknowledged, and that comes after the commit: should
 	 * this process die before, the next one is told the same. A boot that has ended keeps nothing: its
-	 * end is told when it is committed. Should both die at once, the log has the exit in a
-	 * moment, or the database. */
+	 * end is told when it is committed. Should both die at once, the log has the exit in a moment,
+	 * or the database. */
 	if (x->exited && !x->boot_ended)
 		become_over(x);
 	struct store *store = x->registry->config.store;

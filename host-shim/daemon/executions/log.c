@@ -477,15 +477,14 @@ static void put(struct log *l, enum record_kind kind, int channel, const uint8_t
 {
 	bool is_empty = l->segment_count == 0;
 	bool is_output = kind == RECORD_DATA || kind == RECORD_GAP;
-	if (l->failing) {
+	if (is_empty && is_output && !l->failing)
+		lay_ends(l);
+	if (l->failing)
 		ack_dropped(l, l->inflight);
-	} else if (is_empty && !is_output) {
+	else if (is_empty && !is_output)
 		l->acked = l->written = l->accepted;
-	} else {
-		if (is_empty)
-			lay_ends(l);
+	else
 		lay(l, kind, channel, payload, len);
-	}
 }
 
 void log_put_data(struct log *l, int channel, const uint8_t *data, size_t len)
