@@ -563,6 +563,33 @@ static void test_credit_when_it_is_wanted(void **state)
 	execution_unref(started);
 }
 
+/* With many live executions a window is smaller than a ring. A credit that went out for its limit alone,
+ * while the log was still at work, made tenond forget that the agent waited for more: a full ring of 64 KiB
+ * sends nothing that could ask again. */
+static void test_credit_is_owed_for_all_that_was_asked_for(void **state)
+{
+	(void)state;
+	static uint8_t bytes[16 * 1024];
+	agent.says_when = true;
+	agent_drop();
+	until(agent.hellos == 2 && session_up(session));
+	unsigned live = xs->live;
+	xs->live = 8192;
+	start();
+	for (uint64_t at = 0; at < 4 * sizeof bytes; at += sizeof bytes) {
+		until(agent.limit[1] >= at + sizeof bytes || (at == 0 && agent.stream));
+		agent.wants = at >= 2 * sizeof bytes;
+		say_data(1, at, bytes, sizeof bytes);
+	}
+	until(agent.acked[1] == 4 * sizeof bytes);
+	xs->live = live + 1;
+	agent.wants = false;
+	say_eof(1, 4 * sizeof bytes);
+	say_eof(2, 0);
+	say_exit(0, 0, 4 * sizeof bytes, 0);
+	finish_well();
+}
+
 /* What a child that was left behind writes is counted, too: it was taken off the sum that had not held it,
  * and the sum of all, below nothing, had every finished execution reaped. */
 static void test_a_log_that_grew_after_the_end(void **state)
@@ -1033,6 +1060,7 @@ int main(void)
 		with_rig(test_whole_life),
 		with_rig(test_answer_to_exec_lost),
 		with_rig(test_credit_when_it_is_wanted),
+		with_rig(test_credit_is_owed_for_all_that_was_asked_for),
 		with_rig(test_a_log_that_grew_after_the_end),
 		with_rig(test_an_exit_need_not_wait_for_its_commit),
 		with_rig(test_execve_fails),
