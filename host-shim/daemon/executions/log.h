@@ -55,8 +55,9 @@ void log_put_data(struct log *l, int channel, const uint8_t *data,
 void log_put_gap(struct log *l, int channel, uint64_t to);
 void log_put_eof(struct log *l, int channel);
 void log_put_exit(struct log *l, const uint8_t *payload, size_t len);
-/* Of an execution without output nothing is written, and log_bytes stays 0: its ends count as written at once,
- * and it is the caller who has them committed. A folder and a file would cost more than all the rest. */
+/* Of an execution without output nothing is written, and log_bytes stays 0: its ends count as written at
+ * once, and it is the caller who has them committed. A folder and a file would cost more than all the rest.
+ */
 
 /* Hands what was put to the writer: once per turn of the loop. */
 void log_flush(struct log *l);
