@@ -73,6 +73,7 @@ sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 cc_host := $(CC)
 flags_host := -O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2
 cc_musl := musl-gcc
+# Without the strategy -Os makes each memcpy a `rep movsb`, which TCG runs byte by byte.
 flags_musl := -Os -mstringop-strategy=libcall -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-Ibuild/static/include -idirafter build/static/kernel-headers
 cc_san := $(CC)

@@ -218,9 +218,8 @@ char **qemu_argv(const struct options *o, const struct qemu_fds *fds)
 	 * end of a vsock stream is two to three times as fast. */
 	add(&a, "%s", strcmp(o->accel, "kvm") == 0 ? "host" : "max,erms=off,fsrm=off");
 	/* With one processor and no room for another, TCG before QEMU 8.1 leaves the guest's memory barriers
-	 * out (CF_PARALLEL), though the devices run beside it: about once in ten thousand times driver and
-	 * device then miss each other's wish to be told, and a queue of either sleeps until something else
-	 * wakes it. */
+	 * out (CF_PARALLEL), though the devices run beside it: now and then driver and device miss each
+	 * other's wish to be told, and the queue sleeps until something else wakes it. */
 	bool alone = o->cpus == 1 && strcmp(o->accel, "tcg") == 0;
 	add(&a, "-smp");
 	add(&a, "%u%s", o->cpus, alone ? ",maxcpus=2" : "");

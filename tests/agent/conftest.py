@@ -57,11 +57,12 @@ def mounted():
     bind=file). Needs root, and a machine that lets it."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = []
+    ms_rdonly, ms_bind = 1, 4096  # mount(2)
 
     def mount(path, fstype=None, options=b"", readonly=False, bind=b"none"):
         if fstype:
             os.mkdir(path)
-        if libc.mount(bind, path, fstype, (1 if readonly else 0) | (0 if fstype else 4096), options) < 0:
+        if libc.mount(bind, path, fstype, ms_rdonly * readonly | (0 if fstype else ms_bind), options) < 0:
             pytest.skip("may not mount")
         paths.append(path)
         return path

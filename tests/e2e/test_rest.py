@@ -191,7 +191,9 @@ def test_signals_one_after_the_other_without_waiting(daemon, client, box):
         s.sendall(4 * request)
         got = b""
         while got.count(b"HTTP/1.1 204") < 4:
-            got += s.recv(65536)
+            piece = s.recv(65536)
+            assert piece, got
+            got += piece
     x.kill()
 
 
