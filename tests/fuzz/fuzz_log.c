@@ -11,6 +11,8 @@
 #include "host-shim/daemon/executions/recover.h"
 #include "host-shim/daemon/executions/segment.h"
 
+#define LEN_MAX (256 << 5) /* of a record: long data is left in the file */
+
 static const uint8_t id[LOG_ID_SIZE] = "sixteen bytes id";
 static char dir[64], file[128];
 
@@ -21,8 +23,9 @@ static size_t forge(const uint8_t *in, size_t n, uint8_t *out, size_t cap)
 	segment_put_header(out, &(struct segment_header){.id = "sixteen bytes id"});
 	len = LOG_SEGMENT_HEADER;
 	uint64_t position = 0, offset[4] = {0};
-	for (; n >= 12 && len + LOG_RECORD_HEADER + 256 < cap; in += 12, n -= 12) {
-		struct record r = {.kind = in[0] % 6, .channel = in[1] & 3, .len = in[2]};
+	for (; n >= 12 && len + LOG_RECORD_HEADER + LEN_MAX < cap; in += 12, n -= 12) {
+		struct record r = {
+			.kind = in[0] % 6, .channel = in[1] & 3, .len = (uint32_t)in[2] << (in[5] & 5)};
 		r.offset = r.kind == RECORD_EXIT ? 0 : offset[r.channel] + (in[3] == 1 ? in[4] : 0);
 		r.position = position + (in[3] == 2 ? in[4] : 0);
 		if (r.kind == RECORD_GAP)

@@ -69,7 +69,12 @@ int execution_open_log(struct execution *x, bool fresh, struct err *e)
 {
 	char dir[PATH_MAX];
 	registry_log_dir(x->registry, x->row.box_id, x->hex, dir, sizeof dir);
-	struct log_config c = {x->registry->writer, dir, x->row.id, x, on_log_changed};
+	struct log_config c = {.writer = x->registry->writer,
+			       .dir = dir,
+			       .id = x->row.id,
+			       .bound = x->registry->config.log_limit,
+			       .arg = x,
+			       .changed = on_log_changed};
 	return fresh ? log_create(&x->log, &c, e) : log_load(&x->log, &c, e);
 }
 
@@ -337,7 +342,7 @@ static uint64_t window(struct execution *x)
 	struct executions *xs = x->registry;
 	uint64_t bound = xs->config.log_limit, share = EXECUTIONS_WINDOWS / 2 / (xs->live ? xs->live : 1);
 	uint64_t held = held_position(x, uv_now(xs->config.loop));
-	log_trim(x->log, bound, held);
+	log_trim(x->log, held);
 	uint64_t used = log_bytes_from(x->log, held), room = used < bound ? (bound - used) / 2 : 0;
 	uint64_t wanted = share > EXECUTION_WINDOW       ? EXECUTION_WINDOW
 			  : share < EXECUTION_WINDOW_MIN ? EXECUTION_WINDOW_MIN

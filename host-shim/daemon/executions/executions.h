@@ -199,10 +199,12 @@ enum reader_kind { READ_DATA, READ_GAP, READ_EXIT, READ_WAIT, READ_ERROR };
 struct reader_item {
 	enum reader_kind kind;
 	int channel;         /* 1 stdout, 2 stderr (DATA, GAP) */
-	const uint8_t *data; /* valid until the next call */
+	const uint8_t *data; /* valid until the next call; NULL: still in the file */
 	size_t len;
 	uint64_t position;         /* log position after this item: Last-Event-ID */
 	uint64_t gap_from, gap_to; /* log positions missing */
+	int file;                  /* where data that is NULL lies: a file of the log, borrowed until … */
+	uint64_t at;               /* … the next call, and the offset there */
 };
 /* Starts at log position `from` (clamped to the end; below the base yields a GAP first). wake runs, once per
  * READ_WAIT, when there is more. The reader holds a reference to x. A reader that makes progress holds the
@@ -210,7 +212,11 @@ struct reader_item {
 int reader_open(struct reader **out, struct execution *x, uint64_t from, void (*wake)(void *arg), void *arg,
 		struct err *e);
 void reader_close(struct reader *r);
-/* Next item: data of one channel, at most max bytes, split anywhere (framing is the caller's). READ_EXIT once
+/* Next item: data of one channel, at most max bytes, split anywhere (framing is the caller's); where there is
+ * much of it, it may stay in the file, for sendfile(2) or reader_load. READ_EXIT once
  * the log has the exit and its totals and all before it was read; after it only READ_WAIT. */
 void reader_next(struct reader *r, size_t max, struct reader_item *out);
+/* Reads what reader_next has left in the file: afterwards DATA has its data, or the item is READ_ERROR, as
+ * all that follow. */
+void reader_load(struct reader *r, struct reader_item *item);
 uint64_t reader_position(const struct reader *r);

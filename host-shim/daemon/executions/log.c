@@ -32,6 +32,7 @@ struct log {
 	bool on_disk;      /* the writer has, or had, jobs with the file */
 	unsigned inflight; /* jobs whose done has not run */
 
+	uint64_t segment_max;
 	struct log_segment *segments;
 	size_t segment_count, segment_cap;
 	struct log_point laid; /* end of what was laid out in chunks: accepted, unless failing */
@@ -131,6 +132,11 @@ static int make(struct log **out, const struct log_config *c, struct err *e)
 	}
 	l->config = *c;
 	l->config.dir = f->dir;
+	l->segment_max = c->bound / 16;
+	if (l->segment_max < LOG_SEGMENT_SMALL)
+		l->segment_max = LOG_SEGMENT_SMALL;
+	if (l->segment_max > LOG_SEGMENT_LARGE)
+		l->segment_max = LOG_SEGMENT_LARGE;
 	memcpy(l->id, c->id, LOG_ID_SIZE);
 	l->file = f;
 	*out = l;
@@ -405,7 +411,7 @@ static int segment_begin(struct log *l)
 static uint8_t *room_for(struct log *l, size_t n)
 {
 	const struct log_segment *tail = newest(l);
-	bool full = tail && tail->bytes > LOG_SEGMENT_HEADER && tail->bytes + n > LOG_SEGMENT_SIZE;
+	bool full = tail && tail->bytes > LOG_SEGMENT_HEADER && tail->bytes + n > l->segment_max;
 	if ((!tail || full) && segment_begin(l) < 0)
 		return NULL;
 	if (l->open && l->open->len + n > LOG_CHUNK_MAX)
@@ -423,7 +429,7 @@ static bool grow_last(struct log *l, int channel, const uint8_t *data, size_t le
 {
 	struct chunk *c = l->open;
 	struct record r;
-	if (!c || !c->last || c->len + len > LOG_CHUNK_MAX || newest(l)->bytes + len > LOG_SEGMENT_SIZE ||
+	if (!c || !c->last || c->len + len > LOG_CHUNK_MAX || newest(l)->bytes + len > l->segment_max ||
 	    record_get_header(c->buf + c->last, &r) < 0 || r.channel != channel ||
 	    r.len + len > LOG_PAYLOAD_MAX)
 		return false;
@@ -604,11 +610,10 @@ static size_t segment_index(const struct log *l, uint64_t position)
 
 uint64_t log_bytes_from(const struct log *l, uint64_t position)
 {
-	/* All but the newest are full, so the sum needs no walk. */
-	if (l->segment_count == 0)
-		return 0;
-	size_t behind = l->segment_count - 1 - segment_index(l, position);
-	return (uint64_t)behind * LOG_SEGMENT_SIZE + newest(l)->bytes;
+	uint64_t bytes = 0;
+	for (size_t i = segment_index(l, position); i < l->segment_count; i++)
+		bytes += l->segments[i].bytes;
+	return bytes;
 }
 
 static void trim_done(struct writer_job *job, int status)
@@ -620,15 +625,14 @@ static void trim_done(struct writer_job *job, int status)
 	job_over(l);
 }
 
-void log_trim(struct log *l, uint64_t bound, uint64_t held)
+void log_trim(struct log *l, uint64_t held)
 {
 	l->held = held;
 	size_t n = 0;
 	uint64_t bytes = log_bytes(l);
-	while (bytes > bound && n + LOG_SEGMENTS_MIN < l->segment_count &&
+	while (bytes > l->config.bound && n + LOG_SEGMENTS_MIN < l->segment_count &&
 	       l->segments[n + 1].position <= held && l->segments[n + 1].position <= log_readable(l)) {
-		bytes -= LOG_SEGMENT_SIZE;
-		n++;
+		bytes -= l->segments[n++].bytes;
 	}
 	struct trim_job *t = n ? calloc(1, sizeof *t) : NULL;
 	if (!t)

@@ -13,6 +13,10 @@
 #define LOG_CHUNK_MAX (256u * 1024) /* bytes handed to the writer at once */
 #define LOG_INFLIGHT_MAX 2          /* chunks with the writer, unless they are full */
 #define LOG_SEGMENTS_MIN 2          /* kept whatever the bound: the newest may be torn by a crash */
+/* A segment is a sixteenth of the bound, which is kept to so much, within these. Fewer and larger ones, since
+ * each is a file to make and to delete: that takes as long as writing several hundred KiB. */
+#define LOG_SEGMENT_SMALL (256u << 10)
+#define LOG_SEGMENT_LARGE (4u << 20)
 
 struct log;
 
@@ -20,6 +24,7 @@ struct log_config {
 	struct writer *writer;
 	const char *dir; /* copied */
 	const uint8_t *id;
+	uint64_t bound; /* bytes on disk that log_trim leaves */
 	void *arg;
 	void (*changed)(void *arg); /* loaded, written, or failed: look again */
 };
@@ -65,8 +70,8 @@ void log_flush(struct log *l);
 /* Bytes on disk, of all segments or from the one that holds `position` on. */
 uint64_t log_bytes(const struct log *l);
 uint64_t log_bytes_from(const struct log *l, uint64_t position);
-/* Deletes oldest segments while the log is over `bound` bytes; none that holds bytes at or behind `held`. */
-void log_trim(struct log *l, uint64_t bound, uint64_t held);
+/* Deletes oldest segments while the log is over its bound; none that holds bytes at or behind `held`. */
+void log_trim(struct log *l, uint64_t held);
 
 /* For readers: the segment that holds `position`, or the first behind it if that one was deleted; the one
  * after `segment`; how far the file of `segment` may be read. False if there is none (yet). */

@@ -93,8 +93,12 @@ static void give_data(struct reader *r, size_t max, struct reader_item *out)
 				    .channel = r->record.channel,
 				    .data = r->rest,
 				    .len = n,
-				    .position = r->position};
-	r->rest += n;
+				    .position = r->position,
+				    .file = r->walk.fd,
+				    .at = r->rest_at};
+	if (r->rest)
+		r->rest += n;
+	r->rest_at += n;
 	r->rest_len -= n;
 }
 
@@ -163,7 +167,8 @@ static int advance(struct reader *r, struct reader_item *out)
 			return 1;
 		}
 		size_t skip = (size_t)(r->position - r->record.position);
-		r->rest = payload + skip;
+		r->rest = payload ? payload + skip : NULL;
+		r->rest_at = segment_walk_tell(&r->walk) - r->record.len + skip;
 		r->rest_len = r->record.len - skip;
 		return 1;
 	}
@@ -207,6 +212,16 @@ static void read_on(struct reader *r, size_t max, struct reader_item *out)
 			return;
 	}
 	give_data(r, max, out);
+}
+
+void reader_load(struct reader *r, struct reader_item *item)
+{
+	if (item->kind != READ_DATA || item->data)
+		return;
+	if (segment_walk_load(&r->walk, item->at, item->len, &item->data) < 0) {
+		r->broken = true;
+		item->kind = READ_ERROR;
+	}
 }
 
 void reader_next(struct reader *r, size_t max, struct reader_item *out)

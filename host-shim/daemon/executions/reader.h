@@ -14,7 +14,8 @@ struct reader {
 	struct log_point point; /* of the walk */
 	uint64_t position;      /* handed out so far */
 	struct record record;   /* being handed out … */
-	const uint8_t *rest;    /* … from here … */
+	const uint8_t *rest;    /* … from here, or if it is NULL … */
+	uint64_t rest_at;       /* … from here in the file … */
 	size_t rest_len;        /* … this much */
 	bool waiting, exit_given, broken;
 	uint64_t progress_ms;

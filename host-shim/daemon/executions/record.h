@@ -8,7 +8,6 @@
 
 #include "proto/frame.h"
 
-#define LOG_SEGMENT_SIZE (1u << 20)
 #define LOG_SEGMENT_HEADER 64
 #define LOG_RECORD_HEADER 40
 #define LOG_PAYLOAD_MAX FRAME_DATA_MAX
@@ -52,7 +51,7 @@ void record_put_header(uint8_t out[LOG_RECORD_HEADER], const struct record *r);
 /* Checks the crc and everything a record says by itself: kind, channel, len. -EBADMSG if it does not hold. */
 int record_get_header(const uint8_t in[LOG_RECORD_HEADER], struct record *r);
 
-/* Moves *p past record r, whose payload (r->len bytes) is at `payload`. -EBADMSG, *p unmoved, if r does not
- * follow from *p: another position or offset, data or eof after eof, a second exit, a gap that goes
- * backwards. */
+/* Moves *p past record r, whose payload (r->len bytes; not looked at if it is data) is at `payload`.
+ * -EBADMSG, *p unmoved, if r does not follow from *p: another position or offset, data or eof after eof, a
+ * second exit, a gap that goes backwards. */
 int log_point_pass(struct log_point *p, const struct record *r, const uint8_t *payload);

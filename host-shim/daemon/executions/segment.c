@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/cleanup.h"
@@ -56,7 +57,7 @@ static int fill(struct segment_walk *w, size_t need, uint64_t limit)
 		uint64_t at = w->base + w->end;
 		if (limit < at || limit - at < need - w->end)
 			return 0;
-		size_t room = SEGMENT_BUFFER - w->end;
+		size_t room = (need > SEGMENT_AHEAD ? need : SEGMENT_AHEAD) - w->end;
 		ssize_t n = pread(w->fd, w->buf + w->end, limit - at < room ? limit - at : room, (off_t)at);
 		if (n < 0 && errno != EINTR)
 			return -errno;
@@ -82,7 +83,7 @@ int segment_walk_open(struct segment_walk *w, const char *dir, const uint8_t id[
 	if (w->fd < 0)
 		return -errno;
 
-	w->base = w->start = w->end = 0;
+	w->base = w->start = w->end = w->size = 0;
 	int r = fill(w, LOG_SEGMENT_HEADER, UINT64_MAX);
 	if (r > 0) {
 		r = segment_get_header(w->buf, h);
@@ -97,6 +98,45 @@ int segment_walk_open(struct segment_walk *w, const char *dir, const uint8_t id[
 	return r;
 }
 
+/* 1 if the file has so many bytes. */
+static int reaches(struct segment_walk *w, uint64_t bytes)
+{
+	struct stat st;
+	if (bytes > w->size) {
+		if (fstat(w->fd, &st) < 0)
+			return -errno;
+		w->size = (uint64_t)st.st_size;
+	}
+	return bytes <= w->size;
+}
+
+/* Passes n bytes at buf[start] of which not all were read. */
+static int leave(struct segment_walk *w, size_t n, uint64_t limit)
+{
+	uint64_t end = w->base + w->start + n;
+	int there = end <= limit ? reaches(w, end) : 0;
+	if (there <= 0)
+		return there;
+	w->base = end;
+	w->start = w->end = 0;
+	return 1;
+}
+
+int segment_walk_load(struct segment_walk *w, uint64_t at, size_t len, const uint8_t **data)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = pread(w->fd, w->buf + done, len - done, (off_t)(at + done));
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		if (n > 0)
+			done += (size_t)n;
+	}
+	*data = w->buf;
+	return 0;
+}
+
 int segment_walk_next(struct segment_walk *w, uint64_t limit, struct record *r, const uint8_t **payload)
 {
 	int got = fill(w, LOG_RECORD_HEADER, limit);
@@ -105,11 +145,15 @@ int segment_walk_next(struct segment_walk *w, uint64_t limit, struct record *r, 
 	got = record_get_header(w->buf + w->start, r);
 	if (got < 0)
 		return got;
-	got = fill(w, LOG_RECORD_HEADER + r->len, limit);
+	size_t size = LOG_RECORD_HEADER + r->len;
+	*payload = NULL;
+	if (r->kind == RECORD_DATA && size > SEGMENT_AHEAD)
+		return leave(w, size, limit);
+	got = fill(w, size, limit);
 	if (got <= 0)
 		return got;
 	*payload = w->buf + w->start + LOG_RECORD_HEADER;
-	w->start += LOG_RECORD_HEADER + r->len;
+	w->start += size;
 	return 1;
 }
 

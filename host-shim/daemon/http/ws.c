@@ -1,16 +1,28 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <wslay/wslay.h>
 
 #include "handshake.h"
 #include "internal.h"
+#include "proto/cleanup.h"
 
 #define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
 #define CLOSE_MS 5000  /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
-#define QUEUED_COST 128 /* of a queued message beside its payload */
+#define QUEUED_COST 128   /* of a queued message beside its payload */
+#define FRAME_HEAD_MAX 10 /* RFC 6455 §5.2, without a mask */
+
+struct outgoing {
+	uint8_t head[FRAME_HEAD_MAX + WS_HEAD_MAX];
+	size_t head_at, head_len;
+	int fd; /* -1: there is none */
+	off_t at;
+	size_t len;
+};
 
 struct ws {
 	struct http_server *server;
@@ -39,6 +51,9 @@ struct ws {
 	uint8_t head[10];
 	unsigned head_len;
 	uint64_t skip;
+	/* A message out of a file, of which something is not sent yet: before all that wslay has. */
+	struct outgoing file;
+	size_t burst; /* of such messages, sent in this turn of the loop */
 };
 
 static void on_poll(uv_poll_t *p, int status, int events);
@@ -47,6 +62,7 @@ static void ws_free(uv_handle_t *h)
 {
 	struct ws *w = h->data;
 	wslay_event_context_free(w->wslay);
+	close_fd(&w->file.fd);
 	free(w->early);
 	free(w);
 }
@@ -85,6 +101,11 @@ static bool may_read(const struct ws *w)
 	return !w->paused && ws_queued(w) < 2 * WS_QUEUE_HIGH;
 }
 
+static bool want_write(const struct ws *w)
+{
+	return w->file.fd >= 0 || wslay_event_want_write(w->wslay);
+}
+
 static void watch(struct ws *w)
 {
 	int events = 0;
@@ -93,7 +114,7 @@ static void watch(struct ws *w)
 	if (w->lingering || (may_read(w) && wslay_event_want_read(w->wslay)))
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
-	if (wslay_event_want_write(w->wslay) || (may_read(w) && w->early_at < w->early_len) || w->ping_due ||
+	if (want_write(w) || (may_read(w) && w->early_at < w->early_len) || w->ping_due ||
 	    (w->closing && !w->close_queued) || (w->was_high && !w->closing))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
@@ -187,19 +208,107 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
 
 /* ---- writing ---- */
 
+static bool would_block(void)
+{
+	return errno == EAGAIN || errno == EINTR;
+}
+
+/* The socket took n of len bytes, or none. */
+static ssize_t took(struct ws *w, ssize_t n, size_t len)
+{
+	if (n > 0 && w->full)
+		w->alive_ms = uv_now(w->server->config.loop);
+	w->full = n < (ssize_t)len;
+	return n;
+}
+
+static ssize_t send_some(struct ws *w, const uint8_t *data, size_t len, bool more)
+{
+	int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+	return took(w, send(w->fd, data, len, flags), len);
+}
+
 static ssize_t on_want_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags,
 			    void *arg)
 {
 	struct ws *w = arg;
-	ssize_t n =
-		send(w->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL | (flags & WSLAY_MSG_MORE ? MSG_MORE : 0));
+	ssize_t n = send_some(w, data, len, flags & WSLAY_MSG_MORE);
 	if (n < 0)
-		wslay_event_set_error(ctx, errno == EAGAIN || errno == EINTR ? WSLAY_ERR_WOULDBLOCK
-									     : WSLAY_ERR_CALLBACK_FAILURE);
-	else if (w->full)
-		w->alive_ms = uv_now(w->server->config.loop);
-	w->full = n < (ssize_t)len;
+		wslay_event_set_error(ctx, would_block() ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
 	return n;
+}
+
+/* What is left of the message out of a file, as far as the socket takes it. -EIO if the socket or the file is
+ * at its end. */
+static int send_file(struct ws *w)
+{
+	struct outgoing *f = &w->file;
+	ssize_t n;
+	while (f->head_at < f->head_len) {
+		if ((n = send_some(w, f->head + f->head_at, f->head_len - f->head_at, true)) < 0)
+			return would_block() ? 0 : -EIO;
+		f->head_at += (size_t)n;
+	}
+	while (f->len > 0) {
+		n = took(w, sendfile(w->fd, f->fd, &f->at, f->len), f->len);
+		if (n <= 0)
+			return n < 0 && would_block() ? 0 : -EIO;
+		f->len -= (size_t)n;
+		w->burst += (size_t)n;
+	}
+	close_fd(&f->fd);
+	return 0;
+}
+
+/* What the socket takes of what is queued. -EIO if it takes nothing any more. */
+static int send_messages(struct ws *w)
+{
+	if (w->file.fd >= 0 && send_file(w) < 0)
+		return -EIO;
+	if (w->file.fd < 0 && wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
+		return -EIO;
+	return 0;
+}
+
+static void note_high(struct ws *w)
+{
+	if (ws_queued(w) >= WS_QUEUE_HIGH)
+		w->was_high = true;
+}
+
+static size_t frame_head(uint8_t *out, size_t len)
+{
+	out[0] = 0x80 | WSLAY_BINARY_FRAME; /* FIN */
+	if (len < 126) {
+		out[1] = (uint8_t)len;
+		return 2;
+	}
+	unsigned size = len <= UINT16_MAX ? 2 : 8;
+	out[1] = size == 2 ? 126 : 127;
+	for (unsigned i = 0; i < size; i++)
+		out[2 + i] = (uint8_t)((uint64_t)len >> 8 * (size - 1 - i));
+	return 2 + size;
+}
+
+bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len)
+{
+	if (w->finished || w->closing)
+		return true; /* as ws_send: nobody gets it */
+	if (want_write(w))
+		return false;
+	struct outgoing *f = &w->file;
+	if ((f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return false;
+	f->head_at = 0;
+	f->head_len = frame_head(f->head, head_len + len);
+	memcpy(f->head + f->head_len, head, head_len);
+	f->head_len += head_len;
+	f->at = (off_t)at;
+	f->len = len;
+	send_messages(w); /* what goes wrong is found by step, which may end the socket */
+	note_high(w);
+	watch(w);
+	return true;
 }
 
 static void queue(struct ws *w, uint8_t opcode, const void *data, size_t len)
@@ -216,8 +325,7 @@ static void queue(struct ws *w, uint8_t opcode, const void *data, size_t len)
 void ws_send(struct ws *w, bool text, const void *data, size_t len)
 {
 	queue(w, text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME, data, len);
-	if (ws_queued(w) >= WS_QUEUE_HIGH)
-		w->was_high = true;
+	note_high(w);
 }
 
 void ws_send_json(struct ws *w, json_t *object)
@@ -238,14 +346,14 @@ void ws_ping(struct ws *w)
 void ws_flush(struct ws *w)
 {
 	/* What goes wrong is found by step, which may end the socket. */
-	if (!w->finished && wslay_event_want_write(w->wslay))
-		wslay_event_send(w->wslay);
+	if (!w->finished)
+		send_messages(w);
 	watch(w);
 }
 
 size_t ws_queued(const struct ws *w)
 {
-	return wslay_event_get_queued_msg_length(w->wslay) +
+	return w->file.len + w->burst + wslay_event_get_queued_msg_length(w->wslay) +
 	       QUEUED_COST * wslay_event_get_queued_msg_count(w->wslay);
 }
 
@@ -293,9 +401,9 @@ static void linger(struct ws *w)
 /* Writes what the socket takes; then, behind the last message, the ping and the close that waited for it. */
 static int send_queued(struct ws *w)
 {
-	if (wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
+	if (send_messages(w) < 0)
 		return -EIO;
-	if (wslay_event_want_write(w->wslay))
+	if (want_write(w))
 		return 0;
 	if (w->ping_due) {
 		uint8_t payload[125];
@@ -307,12 +415,13 @@ static int send_queued(struct ws *w)
 		wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason,
 					strlen(w->close_reason));
 	}
-	return wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0 ? -EIO : 0;
+	return send_messages(w);
 }
 
 static void step(struct ws *w)
 {
 	w->budget = READ_BUDGET;
+	w->burst = 0;
 	if (!w->lingering && wslay_event_want_read(w->wslay) && wslay_event_recv(w->wslay) != 0)
 		return finish(w);
 	if (send_queued(w) < 0)
@@ -321,7 +430,7 @@ static void step(struct ws *w)
 		w->was_high = false;
 		w->handler->drained(w->arg);
 	}
-	if (wslay_event_get_close_sent(w->wslay) && !wslay_event_want_write(w->wslay))
+	if (wslay_event_get_close_sent(w->wslay) && !want_write(w))
 		linger(w);
 	watch(w);
 }
@@ -441,6 +550,7 @@ void http_reply_ws(struct http_request *r, const struct ws_handler *handler, voi
 	w->server = r->server;
 	w->handler = handler;
 	w->arg = arg;
+	w->file.fd = -1;
 	MHD_add_response_header(response, "Upgrade", "websocket");
 	MHD_add_response_header(response, "Sec-WebSocket-Accept", accept);
 	r->streams = true;

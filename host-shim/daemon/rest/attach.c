@@ -10,6 +10,7 @@
  * output led by their channel, text frames of control, the rest is stdin. */
 
 #define FRAME_MAX (64u << 10)
+#define FILE_MIN 4096 /* less than this is not worth a sendfile(2) */
 #define CALLS_MAX 256 /* of one client under way: then it waits for the agent's answers */
 
 struct attach {
@@ -75,6 +76,26 @@ static void send_data(struct attach *a, int channel, const uint8_t *data, size_t
 	send_frame(a, n);
 }
 
+/* Data that is still in the log's file goes from there to the socket: all but the beginning of a code point
+ * at its end, which is held back. False if it cannot go this way now. */
+static bool send_from_file(struct attach *a, const struct reader_item *item)
+{
+	struct utf8_hold *h = &a->held[item->channel - 1];
+	uint8_t head[1 + sizeof h->bytes] = {(uint8_t)item->channel}, tail[3];
+	if (item->len < FILE_MIN ||
+	    pread(item->file, tail, sizeof tail, (off_t)(item->at + item->len - sizeof tail)) != sizeof tail)
+		return false;
+	memcpy(head + 1, h->bytes, h->len);
+	size_t held = utf8_incomplete(tail, sizeof tail);
+	if (!ws_send_file(a->ws, head + a->raw, 1 - a->raw + h->len, item->file, item->at, item->len - held))
+		return false;
+	if (!holds_back(a))
+		a->held_since = uv_now(a->loop);
+	h->len = (unsigned)held;
+	memcpy(h->bytes, tail + sizeof tail - held, held);
+	return true;
+}
+
 static void flush(struct attach *a, int channel)
 {
 	a->frame[0] = (uint8_t)channel;
@@ -107,9 +128,13 @@ static void pump(struct attach *a)
 	while (a->ws && !a->ended && ws_queued(a->ws) < WS_QUEUE_HIGH) {
 		struct reader_item item;
 		reader_next(a->reader, FRAME_MAX - 4, &item);
+		bool sent = item.kind == READ_DATA && !item.data && send_from_file(a, &item);
+		if (!sent)
+			reader_load(a->reader, &item);
 		switch (item.kind) {
 		case READ_DATA:
-			send_data(a, item.channel, item.data, item.len);
+			if (!sent)
+				send_data(a, item.channel, item.data, item.len);
 			break;
 		case READ_GAP:
 			flush(a, item.channel);

@@ -82,6 +82,7 @@ static void on_more(void *arg)
 	for (;;) {
 		struct reader_item item;
 		reader_next(w->reader, PIECE, &item);
+		reader_load(w->reader, &item);
 		switch (item.kind) {
 		case READ_DATA:
 			keep(w, item.channel, item.data, item.len);

@@ -51,6 +51,7 @@ static bool on_fill(void *arg, struct sse *s)
 	while (sse_room(s) >= SSE_ROOM_MIN) {
 		struct reader_item item;
 		reader_next(o->reader, sse_room(s), &item);
+		reader_load(o->reader, &item);
 		switch (item.kind) {
 		case READ_DATA:
 			sse_put_data(s, item.channel == 2 ? "stderr" : "stdout", item.position, item.data,

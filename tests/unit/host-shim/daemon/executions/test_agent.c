@@ -163,6 +163,7 @@ static void command_read(void *arg)
 	struct reader_item it;
 	for (;;) {
 		reader_next(c->reader, sizeof c->out[0], &it);
+		reader_load(c->reader, &it);
 		if (it.kind == READ_WAIT)
 			return;
 		if (it.kind == READ_EXIT)
@@ -215,6 +216,7 @@ static void lines_read(void *arg)
 	(void)arg;
 	for (;;) {
 		reader_next(lines_reader, 65536, &it);
+		reader_load(lines_reader, &it);
 		if (it.kind == READ_WAIT)
 			return;
 		if (it.kind != READ_DATA)

@@ -460,6 +460,7 @@ static void read_all(uint64_t from)
 	assert_int_equal(reader_open(&r, started, from, wake, &woken, NULL), 0);
 	for (;;) {
 		reader_next(r, 3, &it);
+		reader_load(r, &it);
 		if (it.kind == READ_WAIT) {
 			unsigned before = woken;
 			until(woken > before);
@@ -476,6 +477,7 @@ static void read_all(uint64_t from)
 	}
 	text[n] = '\0';
 	reader_next(r, 3, &it);
+	reader_load(r, &it);
 	assert_int_equal(it.kind, READ_WAIT);
 	reader_close(r);
 }
@@ -847,6 +849,7 @@ static void test_reader_holds_the_tail(void **state)
 	uint64_t read = 0;
 	while (read < 3 * MIB) {
 		reader_next(r, MIB, &it);
+		reader_load(r, &it);
 		if (it.kind == READ_WAIT) {
 			turns(5);
 			continue;
@@ -863,11 +866,43 @@ static void test_reader_holds_the_tail(void **state)
 	until(agent.acked[1] == at);
 	assert_int_equal(reader_open(&r, started, 100, wake, &woken, NULL), 0);
 	reader_next(r, 100, &it);
+	reader_load(r, &it);
 	assert_int_equal(it.kind, READ_GAP);
 	assert_int_equal(it.gap_from, 100);
 	assert_true(it.gap_to > 15 * MIB && it.gap_to < 20 * MIB);
 	reader_close(r);
 	say_exit(0, 0, at, 0);
+	finish_well();
+}
+
+/* Long data stays in the file until it is loaded, in pieces of any size. */
+static void test_long_data_is_loaded_when_it_is_wanted(void **state)
+{
+	(void)state;
+	static uint8_t block[3 * 60000];
+	struct reader *r;
+	struct reader_item it;
+	unsigned woken = 0, left_in_file = 0;
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)(i * 7 + i / 251);
+	start();
+	for (size_t at = 0; at < sizeof block; at += 60000)
+		say_data(1, at, block + at, 60000);
+	until(agent.acked[1] == sizeof block);
+	assert_int_equal(reader_open(&r, started, 0, wake, &woken, NULL), 0);
+	for (uint64_t at = 0; at < sizeof block; at = it.position) {
+		uint8_t byte;
+		reader_next(r, at % 3 ? 7001 : 65536, &it);
+		assert_int_equal(it.kind, READ_DATA);
+		left_in_file += !it.data;
+		if (!it.data)
+			assert_true(pread(it.file, &byte, 1, (off_t)it.at) == 1 && byte == block[at]);
+		reader_load(r, &it);
+		assert_memory_equal(it.data, block + at, it.len);
+	}
+	assert_true(left_in_file >= 3);
+	reader_close(r);
+	say_exit(0, 0, sizeof block, 0);
 	finish_well();
 }
 
@@ -885,6 +920,7 @@ static void test_deletion_while_reading(void **state)
 	until(agent.acked[1] == at);
 	assert_int_equal(reader_open(&r, started, 0, wake, &woken, NULL), 0);
 	reader_next(r, 10, &it);
+	reader_load(r, &it);
 	assert_int_equal(it.kind, READ_DATA);
 	reader_close(r);
 	until((at = flood(at, 12 * MIB)) >= 12 * MIB);
@@ -893,6 +929,7 @@ static void test_deletion_while_reading(void **state)
 	uint64_t seen = 0, gaps = 0;
 	while (seen + gaps < at) {
 		reader_next(r, MIB, &it);
+		reader_load(r, &it);
 		assert_true(it.kind == READ_DATA || it.kind == READ_GAP);
 		seen += it.kind == READ_DATA ? it.len : 0;
 		gaps += it.kind == READ_GAP ? it.gap_to - it.gap_from : 0;
@@ -1072,6 +1109,7 @@ int main(void)
 		with_rig(test_stranger_is_killed_and_acknowledged),
 		with_rig(test_absent_at_restart_is_forgotten),
 		with_rig(test_reader_holds_the_tail),
+		with_rig(test_long_data_is_loaded_when_it_is_wanted),
 		with_rig(test_deletion_while_reading),
 		with_rig(test_stdin),
 		with_rig(test_what_a_process_is_given),

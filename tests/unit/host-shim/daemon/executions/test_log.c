@@ -45,10 +45,12 @@ static int teardown(void **state)
 	return uv_loop_close(&loop);
 }
 
+#define BOUND (2u << 20)
+
 static struct log *open_log(bool fresh)
 {
 	struct log *l;
-	struct log_config c = {writer, dir, id, NULL, nothing};
+	struct log_config c = {.writer = writer, .dir = dir, .id = id, .bound = BOUND, .changed = nothing};
 	assert_int_equal(fresh ? log_create(&l, &c, NULL) : log_load(&l, &c, NULL), 0);
 	while (!log_loaded(l))
 		uv_run(&loop, UV_RUN_ONCE);
@@ -244,6 +246,53 @@ static void fill(struct log *l, int channel, size_t bytes)
 	}
 }
 
+/* A walk leaves long data in the file, and must not believe what the file does not have. */
+static void test_torn_in_long_data(void **state)
+{
+	(void)state;
+	static uint8_t whole[64 << 10];
+	struct log *l = open_log(true);
+	fill(l, 1, 100);
+	uint64_t first = log_bytes(l);
+	fill(l, 2, 1); /* so that they are two records of stdout */
+	fill(l, 1, 30000);
+	struct log_point end = *log_accepted(l);
+	close_log(l);
+	size_t size = sizeof whole, second = first + LOG_RECORD_HEADER + 1;
+	read_file(0, whole, &size);
+	assert_int_equal(size, second + LOG_RECORD_HEADER + 30000);
+
+	const size_t cuts[] = {size, size - 1, size - 29999, size - 30000, second + 1};
+	for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+		write_file(0, whole, cuts[i]);
+		struct recovered_log r;
+		assert_int_equal(recover_log(dir, id, &r, NULL), 0);
+		assert_int_equal(r.end.offset[1], i == 0 ? end.offset[1] : 100);
+		assert_int_equal(r.end.offset[2], 1);
+		assert_int_equal(r.segments[0].bytes, i == 0 ? size : second);
+		recovered_log_finish(&r);
+	}
+
+	struct segment_walk w;
+	struct segment_header h;
+	struct record record;
+	const uint8_t *payload;
+	write_file(0, whole, size);
+	segment_walk_init(&w);
+	assert_int_equal(segment_walk_open(&w, dir, id, 0, &h), 0);
+	for (int i = 0; i < 2; i++)
+		assert_true(segment_walk_next(&w, size - 1, &record, &payload) == 1 && payload);
+	assert_int_equal(segment_walk_next(&w, size - 1, &record, &payload), 0); /* not yet */
+	assert_int_equal(segment_walk_next(&w, size, &record, &payload), 1);
+	assert_null(payload);
+	assert_int_equal(segment_walk_tell(&w), size);
+	assert_int_equal(segment_walk_load(&w, size - 30000, 30000, &payload), 0);
+	assert_memory_equal(payload, whole + size - 30000, 30000);
+	assert_int_equal(segment_walk_load(&w, size - 10, 11, &payload), -EIO);
+	assert_int_equal(segment_walk_next(&w, UINT64_MAX, &record, &payload), 0);
+	segment_walk_finish(&w);
+}
+
 static void test_rotation_and_reload(void **state)
 {
 	(void)state;
@@ -255,7 +304,8 @@ static void test_rotation_and_reload(void **state)
 	struct log_point end = *log_accepted(l);
 	uint64_t bytes = log_bytes(l), segment, next;
 	assert_true(log_find(l, 0, &segment) && segment == 0);
-	assert_true(log_next(l, 0, &next) && next > (1 << 20) - LOG_PAYLOAD_MAX - 1000 && next < 1 << 20);
+	assert_true(log_next(l, 0, &next) && next > LOG_SEGMENT_SMALL - LOG_PAYLOAD_MAX - 1000 &&
+		    next < LOG_SEGMENT_SMALL);
 	close_log(l);
 
 	l = open_log(false);
@@ -289,12 +339,12 @@ static void test_trim_keeps_what_is_held(void **state)
 	(void)state;
 	struct log *l = open_log(true);
 	fill(l, 1, 5 << 20);
-	log_trim(l, 2 << 20, 0);
+	log_trim(l, 0);
 	assert_int_equal(log_base(l), 0);
 	uint64_t held = (5 << 20) / 2;
-	log_trim(l, 2 << 20, held);
+	log_trim(l, held);
 	assert_true(log_base(l) > 0 && log_base(l) <= held);
-	log_trim(l, 2 << 20, UINT64_MAX);
+	log_trim(l, UINT64_MAX);
 	assert_true(log_bytes(l) <= 3 << 20);
 	uint64_t base = log_base(l);
 	struct log_point end = *log_accepted(l);
@@ -408,6 +458,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_torn_at_every_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_torn_in_long_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flipped_bit_anywhere_in_a_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_records, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rotation_and_reload, setup, teardown),

@@ -2,16 +2,20 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 
 #include "fakes.h"
+
+#define FILE_MIN 4096
 
 struct record {
 	uint64_t start;
 	int channel;
 	size_t len;
 	uint8_t *data;
+	int file; /* with the same bytes, if there are many of them; else -1 */
 };
 
 struct execution {
@@ -45,6 +49,7 @@ struct reader {
 	void *arg;
 	bool waiting, exit_told;
 	uint64_t at;
+	const uint8_t *last; /* data of the last item */
 };
 
 int executions_create(struct executions **out, const struct executions_config *c, struct err *e)
@@ -65,8 +70,11 @@ void execution_unref(struct execution *x)
 {
 	if (--x->holds)
 		return;
-	for (size_t i = 0; i < x->count; i++)
+	for (size_t i = 0; i < x->count; i++) {
 		free(x->records[i].data);
+		if (x->records[i].file >= 0)
+			close(x->records[i].file);
+	}
 	free(x->records);
 	free(x);
 }
@@ -170,8 +178,10 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 	x->records = realloc(x->records, (x->count + 1) * sizeof *x->records);
 	struct record *rec = &x->records[x->count++];
 	*rec = (struct record){x->position, s == (uv_stream_t *)&x->pipes[1] ? 1 : 2, (size_t)n,
-			       malloc((size_t)n)};
+			       malloc((size_t)n), n < FILE_MIN ? -1 : memfd_create("record", MFD_CLOEXEC)};
 	memcpy(rec->data, b->base, (size_t)n);
+	if (rec->file >= 0 && write(rec->file, rec->data, (size_t)n) != n)
+		abort();
 	x->position += (uint64_t)n;
 	x->info.end = x->position;
 	changed(x);
@@ -397,7 +407,14 @@ void reader_next(struct reader *r, size_t max, struct reader_item *out)
 		if (n > max)
 			n = max;
 		r->at += n;
-		*out = (struct reader_item){READ_DATA, rec->channel, rec->data + skip, n, r->at, 0, 0};
+		r->last = rec->data + skip;
+		*out = (struct reader_item){.kind = READ_DATA,
+					    .channel = rec->channel,
+					    .data = rec->file < 0 ? r->last : NULL,
+					    .len = n,
+					    .position = r->at,
+					    .file = rec->file,
+					    .at = skip};
 		return;
 	}
 	if (x->exited && x->open_pipes == 0 && !r->exit_told) {
@@ -406,6 +423,12 @@ void reader_next(struct reader *r, size_t max, struct reader_item *out)
 		return;
 	}
 	r->waiting = true;
+}
+
+void reader_load(struct reader *r, struct reader_item *item)
+{
+	if (item->kind == READ_DATA)
+		item->data = r->last;
 }
 
 uint64_t reader_position(const struct reader *r)

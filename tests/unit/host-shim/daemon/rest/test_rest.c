@@ -353,6 +353,57 @@ static void attaches_and_ends_with_1000(void **state)
 	close(fd);
 }
 
+/* The length of a frame's payload, its head read: two bytes of it are in head. */
+static size_t frame_length(int fd, const uint8_t head[2])
+{
+	uint8_t more[8];
+	size_t n = head[1] == 126 ? 2 : head[1] == 127 ? 8 : 0, len = n ? 0 : head[1];
+	assert_int_equal(recv(fd, more, n, MSG_WAITALL), (ssize_t)n);
+	for (size_t i = 0; i < n; i++)
+		len = len << 8 | more[i];
+	return len;
+}
+
+/* Long pieces go out of the log's files, past the queue of short ones, while the socket is full most of the
+ * time: every frame is whole code points, and all of them come. */
+static void long_output_comes_whole_and_in_order(void **state)
+{
+	(void)state;
+	static uint8_t payload[1 << 20];
+	const size_t total = 3 * 400000;
+	size_t got = 0, frames = 0, len;
+	uint8_t head[2];
+	char path[128];
+	/* Pieces of many sizes: of 3 bytes, of 5,000, and what the pipe makes of the rest. */
+	start("e() { yes € | tr -d '\\\\n' | head -c $1; }; for i in 1 2 3 4 5 6 7 8; do e 3; sleep 0.01; e "
+	      "4998; "
+	      "sleep 0.01; done; e 1159992",
+	      path);
+	int fd = attach(path), small = 4096;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	usleep(200000);
+	while (got < total) {
+		assert_int_equal(recv(fd, head, 2, MSG_WAITALL), 2);
+		len = frame_length(fd, head);
+		assert_true(len < sizeof payload);
+		assert_int_equal(recv(fd, payload, len, MSG_WAITALL), (ssize_t)len);
+		if (head[0] == 0x89)
+			continue;
+		assert_int_equal(head[0], 0x82);
+		assert_int_equal(payload[0], 1);
+		for (size_t i = 1; i < len; i += 3)
+			assert_memory_equal(payload + i, "€", 3);
+		got += len - 1;
+		if (++frames % 4 == 0)
+			usleep(5000);
+	}
+	assert_int_equal(got, total);
+	assert_int_equal(next_frame(fd, payload, &len), 0x81);
+	assert_int_equal(next_frame(fd, payload, &len), 0x88);
+	assert_memory_equal(payload, "\x03\xe8", 2);
+	close(fd);
+}
+
 /* Milliseconds until the server closes; every ping is counted, and answered if it is to be. */
 static unsigned pinged_for(int fd, bool answer, unsigned limit_ms, unsigned *pings)
 {
@@ -808,6 +859,7 @@ int main(void)
 		cmocka_unit_test(a_websocket_without_pongs_is_closed),
 		cmocka_unit_test(a_quiet_event_stream_says_that_it_lives),
 		cmocka_unit_test(half_a_code_point_is_sent_in_the_end),
+		cmocka_unit_test(long_output_comes_whole_and_in_order),
 		cmocka_unit_test(unmasked_frames_end_with_1002),
 		cmocka_unit_test(resizes_and_takes_signals_by_name),
 		cmocka_unit_test(waits_for_the_whole_command),
