@@ -1,8 +1,10 @@
 #include "guest/loop.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+#include "proto/cleanup.h"
 
 uint64_t clock_mono(void)
 {
@@ -14,19 +16,29 @@ uint64_t clock_real(void)
 	return clock_ns(CLOCK_REALTIME);
 }
 
+static void on_alarm(struct source *s, uint32_t events)
+{
+	(void)events;
+	container_of(s, struct loop, alarm)->rang = true;
+}
+
 int loop_init(struct loop *l, struct err *e)
 {
-	*l = (struct loop){.epfd = epoll_create1(EPOLL_CLOEXEC)};
+	*l = (struct loop){.epfd = epoll_create1(EPOLL_CLOEXEC), .alarm = {-1, on_alarm}};
 	l->timers.prev = l->timers.next = &l->timers;
-	if (l->epfd < 0)
-		return err_sys(e, "epoll", errno, "cannot create the event loop");
-	return 0;
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (l->epfd >= 0 && fd >= 0 && loop_add(l, &l->alarm, fd, EPOLLIN | EPOLLET) == 0)
+		return 0;
+	int r = err_sys(e, "epoll", errno, "cannot create the event loop");
+	close_fd(&fd);
+	close_fd(&l->epfd);
+	return r;
 }
 
 void loop_finish(struct loop *l)
 {
-	close(l->epfd);
-	l->epfd = -1;
+	close_fd(&l->alarm.fd);
+	close_fd(&l->epfd);
 }
 
 int loop_add(struct loop *l, struct source *s, int fd, uint32_t events)
@@ -77,21 +89,23 @@ void timer_clear(struct timer *t)
 	t->prev = t->next = NULL;
 }
 
-static int wait_ms(const struct loop *l)
+/* An alarm that rings for a deadline that was moved or cleared is left as it is: one turn for nothing is
+ * cheaper than a system call each time. */
+static void set_alarm(struct loop *l)
 {
-	if (l->timers.next == &l->timers)
-		return -1;
-	uint64_t now = clock_mono(), at = l->timers.next->at;
-	if (at <= now)
-		return 0;
-	uint64_t ms = (at - now + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
-	return ms > INT_MAX ? INT_MAX : (int)ms;
+	uint64_t at = l->timers.next->at;
+	if (l->timers.next == &l->timers || (l->alarm_at && l->alarm_at <= at))
+		return;
+	l->alarm_at = at ? at : 1; /* 0 would be never */
+	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(l->alarm_at / NSEC_PER_SEC),
+					       .tv_nsec = (long)(l->alarm_at % NSEC_PER_SEC)}};
+	timerfd_settime(l->alarm.fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 static void run_timers(struct loop *l)
 {
-	if (l->timers.next == &l->timers)
-		return;
+	l->rang = false;
+	l->alarm_at = 0;
 	/* One reading of the clock: a callback that arms itself anew a little later cannot hold the loop. */
 	for (uint64_t now = clock_mono(); l->timers.next != &l->timers && l->timers.next->at <= now;) {
 		struct timer *t = l->timers.next;
@@ -102,7 +116,8 @@ static void run_timers(struct loop *l)
 
 void loop_turn(struct loop *l, int busy)
 {
-	int n = epoll_wait(l->epfd, l->batch, LOOP_BATCH, busy ? 0 : wait_ms(l));
+	set_alarm(l);
+	int n = epoll_wait(l->epfd, l->batch, LOOP_BATCH, busy ? 0 : -1);
 	l->count = n > 0 ? n : 0;
 	for (l->next = 0; l->next < l->count;) {
 		struct epoll_event *ev = &l->batch[l->next++];
@@ -110,5 +125,6 @@ void loop_turn(struct loop *l, int busy)
 		if (s)
 			s->ready(s, ev->events);
 	}
-	run_timers(l);
+	if (l->rang)
+		run_timers(l);
 }

@@ -1,7 +1,12 @@
-/* The one place that waits: epoll for descriptors, a sorted list for deadlines. Everything in the agent
- * runs from a callback of this loop and returns to it without blocking. */
+/* The one place that waits: epoll for descriptors, a sorted list for deadlines and one timerfd for the first
+ * of them. Everything in the agent runs from a callback of this loop and returns to it without blocking.
+ *
+ * A turn in which no deadline passes reads no clock, neither here nor in the kernel, as a timeout of
+ * epoll_wait(2) would: under TCG each reading is an access to the HPET, which leaves the emulated processor.
+ */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -28,6 +33,9 @@ struct timer {
 #define LOOP_BATCH 64
 struct loop {
 	int epfd;
+	struct source alarm; /* the timerfd */
+	uint64_t alarm_at;   /* when it rings, perhaps for a deadline that is gone; 0: it does not */
+	bool rang;
 	struct timer timers; /* sentinel of a list sorted by deadline */
 	struct epoll_event batch[LOOP_BATCH];
 	int next, count; /* what of the batch is not dispatched yet */

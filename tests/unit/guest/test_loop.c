@@ -47,6 +47,40 @@ static void deadlines_fire_in_order(void **state)
 	loop_finish(&loop);
 }
 
+/* An alarm that was set for a deadline that is gone rings once for nothing; an earlier one comes first. */
+static void an_alarm_outlives_its_deadline(void **state)
+{
+	(void)state;
+	struct numbered late = {.number = 1}, early = {.number = 2};
+	uint64_t began = clock_mono();
+	assert_int_equal(loop_init(&loop, NULL), 0);
+	n_fired = 0;
+	timer_init(&late.timer, on_timer);
+	timer_init(&early.timer, on_timer);
+	timer_set(&loop, &late.timer, began + 20 * NSEC_PER_MSEC);
+	loop_turn(&loop, 1);
+	timer_clear(&late.timer);
+	timer_set(&loop, &early.timer, began + 10 * NSEC_PER_MSEC);
+	while (n_fired == 0)
+		loop_turn(&loop, 0);
+	assert_int_equal(fired[0], 2);
+	assert_true(clock_mono() - began >= 10 * NSEC_PER_MSEC);
+
+	timer_set(&loop, &early.timer, clock_mono() + 10 * NSEC_PER_MSEC);
+	loop_turn(&loop, 1);
+	timer_set(&loop, &early.timer, began + 60 * NSEC_PER_MSEC); /* moved, and the alarm is not */
+	loop_turn(&loop, 0);
+	assert_int_equal(n_fired, 1);
+	assert_true(clock_mono() - began < 60 * NSEC_PER_MSEC);
+	timer_set(&loop, &late.timer, 0); /* long due */
+	while (n_fired < 3)
+		loop_turn(&loop, 0);
+	assert_int_equal(fired[1], 1);
+	assert_int_equal(fired[2], 2);
+	assert_true(clock_mono() - began >= 60 * NSEC_PER_MSEC);
+	loop_finish(&loop);
+}
+
 static struct source sources[2];
 static int events;
 
@@ -82,6 +116,7 @@ static void what_was_removed_is_not_called(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(deadlines_fire_in_order),
+					   cmocka_unit_test(an_alarm_outlives_its_deadline),
 					   cmocka_unit_test(what_was_removed_is_not_called)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
