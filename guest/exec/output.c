@@ -36,7 +36,7 @@ bool exec_output_cramped(const struct exec_output *o)
 
 bool exec_output_wants_credit(const struct exec_output *o)
 {
-	return ring_used(&o->ring) >= ring_size(&o->ring) / 2;
+	return o->sent > o->ring.base && o->sent - o->ring.base >= ring_size(&o->ring) / 2;
 }
 
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit)

@@ -35,7 +35,8 @@ bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how);
 /* Whether nothing but the ring keeps it from reading on: there is more, and credit for it. */
 bool exec_output_cramped(const struct exec_output *o);
 
-/* Whether what waits for the host's log fills half of the ring: before it is full, there should be credit. */
+/* Whether what was sent and is not in the host's log yet fills half of the ring. What is not sent does not
+ * count: credit does not hasten it, and each is a packet that interrupts what sends it. */
 bool exec_output_wants_credit(const struct exec_output *o);
 
 /* The host's CREDIT. Returns 0, or -EPROTO if it acknowledges what does not exist. */
