@@ -198,7 +198,7 @@ class Rest(Place):
     def use_floor(self, target):
         """Relays to the floor in tenond's place, for what tenond streams; the log lies where tenond's do."""
         self.floor_at = target
-        for kind, log in (("bare", []), ("logged", [self.home]), ("filed", [self.home, 64])):
+        for kind, log in (("bare", []), ("logged", [self.home]), ("filed", [self.home, 16])):
             self.relay_ports[kind] = free_port()
             self.spawn(BIN / "standin", "--relay", self.relay_ports[kind], target, *log)
 

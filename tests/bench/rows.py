@@ -56,7 +56,7 @@ def rest_rows(big, quick):
         Row("REST: stdout, beside a relay that logs", ["ws", out], ["stdout", out], 1, size=int(out), relayed="logged",
             note="the least a durable log can cost: written to a file and read back"),
         Row("REST: stdout, beside a relay with files", ["ws", out], ["stdout", out], 1, size=int(out), relayed="filed",
-            note="the same in files of 1 MiB, the oldest deleted, as tenond's log has them"),
+            note="the same in files of 4 MiB, the oldest deleted, as tenond's log has them"),
         Row("REST: stdout, events", ["sse", out], ["stdout", out], 1, size=int(out), relayed="bare",
             note="base64: four bytes for three"),
         Row("REST: tar in, one file", ["put", "{data}/t", "{files}/big.tar"], ["write", "{data}/x", "{files}/big"], 1,
