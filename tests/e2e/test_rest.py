@@ -462,6 +462,27 @@ def test_unmasked_and_oversized_frames_close(client, box):
     x.kill()
 
 
+def test_a_slow_client_gets_whole_frames_and_every_byte(client, box):
+    """Long output goes from the log's file to the socket. A socket that is full cuts that anywhere; the answers to what
+    the client says meanwhile come between two frames, and each frame is whole code points of its channel."""
+    n = 60000
+    x = client.exec(box, "sh", "-c", f"(seq {n}; printf end) & (seq {n} | sed 's/^/é/' >&2); wait")
+    a = x.attach(sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+    got, turn = {"out": "", "err": ""}, 0
+    while (said := a.next()) != ("text", {"type": "exit", "exit_code": 0}):
+        assert said[0] in ("out", "err", "text")
+        if said[0] in got:
+            got[said[0]] += said[1].decode()
+        turn += 1
+        if turn % 5 == 0:
+            a.ws.ping(b"x" * (turn % 120))
+            a.control(type="resize", rows=1, cols=1)
+        if turn % 8 == 0:
+            time.sleep(0.01)
+    assert got["out"] == "".join(f"{i}\n" for i in range(1, n + 1)) + "end"
+    assert got["err"] == "".join(f"é{i}\n" for i in range(1, n + 1))
+
+
 def test_a_megabyte_up_and_down(client, box):
     x = client.exec(box, "cat")
     a = x.attach()
