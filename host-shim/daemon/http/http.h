@@ -252,8 +252,8 @@ void http_reply_ws(struct http_request *r, const struct ws_handler *handler, voi
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
 /* Sends a binary message, `head` (at most WS_HEAD_MAX bytes) and len bytes of the open file `fd` from `at`
  * on, which do not pass through our memory: sendfile(2). They must not change any more; fd may be closed.
- * What goes out at once counts as queued until the loop's next turn. False if something else is queued:
- * nothing is sent, and only ws_send can send it. */
+ * What goes out at once counts as queued until the socket is next looked at. False if something else is
+ * queued: nothing is sent, and only ws_send can send it. */
 #define WS_HEAD_MAX 4
 bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len);
 /* Sends what the socket takes of it at once, and not when the loop finds it writable. Calls no handler. */

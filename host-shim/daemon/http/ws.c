@@ -53,7 +53,7 @@ struct ws {
 	uint64_t skip;
 	/* A message out of a file, of which something is not sent yet: before all that wslay has. */
 	struct outgoing file;
-	size_t burst; /* of such messages, sent in this turn of the loop */
+	size_t burst; /* of such messages, sent since step ran last */
 };
 
 static void on_poll(uv_poll_t *p, int status, int events);
@@ -294,7 +294,8 @@ bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint6
 {
 	if (w->finished || w->closing)
 		return true; /* as ws_send: nobody gets it */
-	if (want_write(w))
+	/* Behind a close frame nothing may follow: ws_send finds that out, and begins to close. */
+	if (want_write(w) || wslay_event_get_close_received(w->wslay) || wslay_event_get_close_sent(w->wslay))
 		return false;
 	struct outgoing *f = &w->file;
 	if ((f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
