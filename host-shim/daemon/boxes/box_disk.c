@@ -20,7 +20,7 @@
 #define QMP_MS 5000
 #define FROZEN_MAX_MS 60000 /* then the agent thaws by itself */
 #define THAW_RETRY_MS 100
-#define THAW_TRIES 50
+#define THAW_TRIES (FROZEN_MAX_MS / THAW_RETRY_MS)
 #define DISK_DEVICE "/disk1/" /* in QEMU's path of it: tenon-vmm's second --disk */
 
 enum kind { CUT, SET_BACK, LOOK };
@@ -49,7 +49,6 @@ struct disk_op {
 
 static void begin(struct disk_op *op);
 static void cut_running(struct disk_op *op);
-static void thaw(struct disk_op *op, void (*thawed)(struct disk_op *op));
 
 /* ---- its end --------------------------------------------------------------------------------------- */
 
@@ -354,20 +353,6 @@ static void delete_node(struct disk_op *op, const struct layer *l, vmm_call_fn a
 	    answered);
 }
 
-/* A next was there: whoever asked for it may have frozen the guest. */
-static void on_thawed_after_look(struct disk_op *op)
-{
-	if (!op->box->next)
-		on_looked_at(op);
-	else
-		delete_node(op, op->box->next, on_node_deleted);
-}
-
-static void thaw_after_look(struct disk_op *op)
-{
-	thaw(op, on_thawed_after_look);
-}
-
 static void on_look(void *arg, const Tenon__VmmResponse *m, const struct err *why)
 {
 	struct disk_op *op = arg;
@@ -382,13 +367,13 @@ static void on_look(void *arg, const Tenon__VmmResponse *m, const struct err *wh
 			fprintf(stderr, "tenond: box %s: which disk its VM has is not known: %s\n", b->row.id,
 				e.msg);
 		fail(op, FAIL_UNAVAILABLE, "%s", e.msg);
-	} else if (!b->next) {
-		on_looked_at(op);
 	} else if (active == b->next) {
 		take_next(b);
-		commit(b, b->layer, NULL, NULL, op, thaw_after_look);
+		commit(b, b->layer, NULL, NULL, op, on_looked_at);
+	} else if (b->next) {
+		delete_node(op, b->next, on_node_deleted);
 	} else {
-		thaw_after_look(op);
+		on_looked_at(op);
 	}
 }
 
@@ -435,7 +420,6 @@ static void settle_cut(struct disk_op *op)
 {
 	struct box *b = op->box;
 	op->pause_us = (uv_hrtime() - op->frozen_ns) / 1000;
-	set_thawed(b);
 	if (op->switched && b->next)
 		commit(b, b->next, NULL, NULL, op, on_committed_running);
 	else if (op->switched)
@@ -465,6 +449,7 @@ static void on_thawed(void *arg, const struct failure *f)
 	}
 	if (f && b->session)
 		fprintf(stderr, "tenond: box %s: it is not thawed: %s\n", b->row.id, f->message);
+	set_thawed(b);
 	op->thawed(op);
 }
 
@@ -620,6 +605,10 @@ static void begin(struct disk_op *op)
 	} else if (op->kind == SET_BACK && state_has_vm(status)) {
 		fail(op, FAIL_CONFLICT, "the box is %s: a snapshot is restored while it is stopped",
 		     state_name(status));
+	} else if (runs && b->next) {
+		/* Whoever named it may have frozen the guest. Thawed before QEMU is asked, which a slow disk
+		 * may keep from answering in time. */
+		thaw(op, look);
 	} else if (runs) {
 		look(op);
 	} else if (status == BOX_STARTING || status == BOX_RUNNING) {
@@ -655,7 +644,7 @@ void box_set_back(struct box *b, struct layer *to, box_cut_fn done, void *arg)
 
 void box_disk_look(struct box *b)
 {
-	/* Whoever was at it may have frozen the guest: that is known, and undone, when it was looked at. */
+	/* Whoever was at it may have frozen the guest: its commands wait until it is thawed. */
 	b->frozen = b->next;
 	submit(b, LOOK, NULL, NULL, NULL);
 }

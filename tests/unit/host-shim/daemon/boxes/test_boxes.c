@@ -39,6 +39,8 @@ static struct {
 	bool ignore_stop;    /* Shutdown is answered and nothing happens */
 	bool execs_stay;     /* what is started runs on, and counts from that moment */
 	bool unlinked;       /* the link is down */
+	bool frozen;         /* until it is resumed, and nothing can be started */
+	int unheard;         /* so many Resumes find no link */
 	int dials;           /* of bulk connections */
 	int dialled;         /* op_case of the last */
 	bool was_configured; /* what HELLO says: an adopted box's agent is */
@@ -128,8 +130,10 @@ void session_quiesce(struct session *s, unsigned max_ms, session_done_fn done, v
 
 void session_resume(struct session *s, session_done_fn done, void *arg)
 {
-	struct failure f = {.kind = FAIL_TIMEOUT, .message = "this agent freezes nothing"};
+	struct failure f = {.kind = fake.unheard > 0 ? FAIL_UNAVAILABLE : FAIL_TIMEOUT,
+			    .message = "this agent freezes nothing"};
 	(void)s;
+	fake.frozen = fake.frozen && fake.unheard-- > 0;
 	done(arg, &f);
 }
 
@@ -220,6 +224,7 @@ static void on_fake_main(uv_timer_t *t)
 void executions_start(struct session *s, const struct exec_spec *spec, execution_started_fn done, void *arg)
 {
 	(void)s;
+	assert_false(fake.frozen);
 	fake.execs++;
 	fake.running += fake.execs_stay;
 	snprintf(fake.env, sizeof fake.env, "%s in %s", spec->argv[0], spec->cwd ? spec->cwd : "/");
@@ -1424,6 +1429,30 @@ static void an_adopted_box_is_stopped(void **state)
 	wait_status(x, BOX_STOPPED);
 }
 
+static int name_next(sqlite3 *db, void *arg, struct err *e)
+{
+	(void)arg;
+	int r = sql_exec(db, "INSERT INTO layers SELECT '01ARZ3NDEKTSV4RRFFQ69G5FAV', disk, 0 FROM boxes", e);
+	return r < 0 ? r : sql_exec(db, "UPDATE boxes SET disk_next = '01ARZ3NDEKTSV4RRFFQ69G5FAV'", e);
+}
+
+/* tenond died in the middle of a snapshot, and QEMU does not say what came of it: nobody answers at vmm.sock.
+ */
+static void an_adopted_box_is_thawed(void **state)
+{
+	struct bench *x = *state;
+	add(x, NULL);
+	start(x);
+	assert_int_equal(store_run(x->store, name_next, NULL, NULL), 0);
+	fake.was_configured = fake.frozen = true;
+	fake.unheard = 3;
+	reopen(x);
+	exec_in_box(x);
+	wait_done(x, 1);
+	assert_int_equal(x->failed, 0);
+	assert_int_equal(fake.execs, 1);
+}
+
 /* One byte more than tenon-vmm takes, and its sockets would fail at each start instead. */
 static void runtime_dir_leaves_room_for_sockets(void **state)
 {
@@ -1701,6 +1730,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_deletion_is_due_after_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_keeps_a_box_that_would_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_adopted_box_is_stopped, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_adopted_box_is_thawed, setup, teardown),
 		cmocka_unit_test_setup_teardown(its_main_command_runs_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(attaching_starts_a_new_box, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_main_command_that_cannot_start, setup, teardown),
