@@ -94,9 +94,10 @@ void timer_clear(struct timer *t)
 static void set_alarm(struct loop *l)
 {
 	uint64_t at = l->timers.next->at;
+	at += at == 0; /* which would be never */
 	if (l->timers.next == &l->timers || (l->alarm_at && l->alarm_at <= at))
 		return;
-	l->alarm_at = at ? at : 1; /* 0 would be never */
+	l->alarm_at = at;
 	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(l->alarm_at / NSEC_PER_SEC),
 					       .tv_nsec = (long)(l->alarm_at % NSEC_PER_SEC)}};
 	timerfd_settime(l->alarm.fd, TFD_TIMER_ABSTIME, &when, NULL);

@@ -235,20 +235,16 @@ struct ws_handler {
 	 * client that gives no sign for three times as long is gone. */
 	size_t (*ping)(void *arg, uint8_t buf[125]);
 	void (*pong)(void *arg, const uint8_t *data, size_t len);
-	void (*drained)(void *arg); /* the write queue fell below WS_QUEUE_LOW */
+	void (*drained)(void *arg); /* there is room again, where ws_has_room said that there was none */
 	/* The socket is gone (also if it never opened). Exactly once, last. */
 	void (*closed)(void *arg);
 };
 #define WS_MESSAGE_MAX (1u << 20)
-#define WS_QUEUE_HIGH (256u << 10)
-#define WS_QUEUE_LOW (64u << 10)
 /* Checks the handshake of r. 0: r may be answered with http_reply_ws. Else it has replied 400 or 426. */
 int http_check_ws(struct http_request *r);
 /* Replies 101. handler and arg live until closed. */
 void http_reply_ws(struct http_request *r, const struct ws_handler *handler, void *arg);
-/* Queues a message; copies. A writer stops when ws_queued, which counts what a message costs beside its bytes
- * too, is WS_QUEUE_HIGH, and goes on when drained is called. Nothing is read from a client who lets twice as
- * much pile up. */
+/* Queues a message; copies. Nothing is read from a client who lets too much pile up. */
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
 /* Sends a binary message, `head` (at most WS_HEAD_MAX bytes) and len bytes of the open file `fd` from `at`
  * on, which do not pass through our memory: sendfile(2). They must not change any more; fd may be closed.
@@ -260,7 +256,8 @@ bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint6
 void ws_flush(struct ws *w);
 void ws_send_json(struct ws *w, json_t *object); /* takes object */
 void ws_ping(struct ws *w);                      /* soon, behind what is queued */
-size_t ws_queued(const struct ws *w);
+/* Whether a writer may go on. If not, drained is called when it may. */
+bool ws_has_room(struct ws *w);
 void ws_pause(struct ws *w, bool paused); /* stop reading: backpressure towards the client */
 /* Sends what is queued and a close frame, then closes; the client has 5 s to answer. No message is delivered
  * after it. */

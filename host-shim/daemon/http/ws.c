@@ -13,6 +13,8 @@
 #define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
 #define CLOSE_MS 5000  /* for the client to answer a close frame */
 #define READ_BUDGET (256u << 10)
+#define QUEUE_HIGH (256u << 10)
+#define QUEUE_LOW (64u << 10)
 #define QUEUED_COST 128   /* of a queued message beside its payload */
 #define FRAME_HEAD_MAX 10 /* RFC 6455 §5.2, without a mask */
 
@@ -41,7 +43,7 @@ struct ws {
 	/* When the client last gave a sign: bytes came in, or a socket that was full took more. That a socket
 	 * takes what is sent says nothing: the kernel's buffers take pings for hours. */
 	uint64_t alive_ms;
-	bool full, paused, was_high, lingering, finished;
+	bool full, paused, writer_waits, lingering, finished;
 	/* wslay sends control frames before queued messages. A ping says "all before me has arrived" and a
 	 * close ends the queue, so both wait here until the queue is empty. */
 	bool ping_due, closing, close_queued;
@@ -94,11 +96,18 @@ void ws_abort(struct ws *w)
 	finish(w);
 }
 
+/* With what a message costs beside its bytes. */
+static size_t queued(const struct ws *w)
+{
+	return w->file.len + w->burst + wslay_event_get_queued_msg_length(w->wslay) +
+	       QUEUED_COST * wslay_event_get_queued_msg_count(w->wslay);
+}
+
 /* Who talks and does not read would fill our memory with answers: pongs, which wslay queues by itself, and
  * errors. A writer stops at half of this, so output alone never keeps us from reading stdin. */
 static bool may_read(const struct ws *w)
 {
-	return !w->paused && ws_queued(w) < 2 * WS_QUEUE_HIGH;
+	return !w->paused && queued(w) < 2 * QUEUE_HIGH;
 }
 
 static bool want_write(const struct ws *w)
@@ -115,7 +124,7 @@ static void watch(struct ws *w)
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
 	if (want_write(w) || (may_read(w) && w->early_at < w->early_len) || w->ping_due ||
-	    (w->closing && !w->close_queued) || (w->was_high && !w->closing))
+	    (w->closing && !w->close_queued) || (w->writer_waits && !w->closing))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
 	if (!events)
@@ -270,12 +279,6 @@ static int send_messages(struct ws *w)
 	return 0;
 }
 
-static void note_high(struct ws *w)
-{
-	if (ws_queued(w) >= WS_QUEUE_HIGH)
-		w->was_high = true;
-}
-
 static size_t frame_head(uint8_t *out, size_t len)
 {
 	out[0] = 0x80 | WSLAY_BINARY_FRAME; /* FIN */
@@ -307,7 +310,6 @@ bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint6
 	f->at = (off_t)at;
 	f->len = len;
 	send_messages(w); /* what goes wrong is found by step, which may end the socket */
-	note_high(w);
 	watch(w);
 	return true;
 }
@@ -326,7 +328,6 @@ static void queue(struct ws *w, uint8_t opcode, const void *data, size_t len)
 void ws_send(struct ws *w, bool text, const void *data, size_t len)
 {
 	queue(w, text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME, data, len);
-	note_high(w);
 }
 
 void ws_send_json(struct ws *w, json_t *object)
@@ -352,10 +353,13 @@ void ws_flush(struct ws *w)
 	watch(w);
 }
 
-size_t ws_queued(const struct ws *w)
+bool ws_has_room(struct ws *w)
 {
-	return w->file.len + w->burst + wslay_event_get_queued_msg_length(w->wslay) +
-	       QUEUED_COST * wslay_event_get_queued_msg_count(w->wslay);
+	if (queued(w) < QUEUE_HIGH)
+		return true;
+	w->writer_waits = true;
+	watch(w);
+	return false;
 }
 
 void ws_pause(struct ws *w, bool paused)
@@ -411,7 +415,7 @@ static int send_queued(struct ws *w)
 		w->ping_due = false;
 		queue(w, WSLAY_PING, payload, w->handler->ping(w->arg, payload));
 	}
-	if (w->closing && !w->close_queued && ws_queued(w) == 0) {
+	if (w->closing && !w->close_queued && queued(w) == 0) {
 		w->close_queued = true;
 		wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason,
 					strlen(w->close_reason));
@@ -427,8 +431,8 @@ static void step(struct ws *w)
 		return finish(w);
 	if (send_queued(w) < 0)
 		return finish(w);
-	if (w->was_high && ws_queued(w) < WS_QUEUE_LOW && !w->closing) {
-		w->was_high = false;
+	if (w->writer_waits && queued(w) < QUEUE_LOW && !w->closing) {
+		w->writer_waits = false;
 		w->handler->drained(w->arg);
 	}
 	if (wslay_event_get_close_sent(w->wslay) && !want_write(w))

@@ -125,7 +125,7 @@ static void send_exit(struct attach *a)
 
 static void pump(struct attach *a)
 {
-	while (a->ws && !a->ended && ws_queued(a->ws) < WS_QUEUE_HIGH) {
+	while (a->ws && !a->ended && ws_has_room(a->ws)) {
 		struct reader_item item;
 		reader_next(a->reader, FRAME_MAX - 4, &item);
 		bool sent = item.kind == READ_DATA && !item.data && send_from_file(a, &item);
