@@ -11,7 +11,7 @@
  *   stream.c     a reply of any length from a source that is asked when there is room
  *   ws.c         WebSocket on the upgraded socket (handshake.c checks the request)
  *   peer.c       whose process of this machine is at the other end
- *   tls.c        the certificate of TCP listeners
+ *   tls.c        TLS in front of MHD (certificate.c: what it shows)
  */
 #pragma once
 

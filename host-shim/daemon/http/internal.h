@@ -11,23 +11,18 @@
  * client that sends a byte now and then. */
 struct connection {
 	struct http_server *server;
-	int fd; /* MHD's */
+	int fd;               /* MHD's */
+	struct tls_conn *tls; /* what fd is the other end of; NULL: the client */
 	bool from_unix;
-	bool tls;
 	bool tell; /* a deadline that passes is told with 408: a request has begun, no reply has */
 	struct http_request *request; /* the one that MHD holds; NULL between them */
 	uv_timer_t deadline;
 };
 
-/* One of MHD's daemons: it speaks TLS on all of its connections or on none. */
-struct driver {
-	struct MHD_Daemon *mhd; /* NULL: not needed */
-	uv_poll_t *poll;        /* its epoll fd; a heap handle, since uv_close outlives the server */
-};
-
 struct http_server {
 	struct http_config config;
-	struct driver plain, secure;
+	struct MHD_Daemon *mhd;
+	uv_poll_t *poll;           /* MHD's epoll fd */
 	struct tls *tls;           /* NULL: none */
 	uv_timer_t *timer;         /* MHD's timeout */
 	uv_timer_t *relisten;      /* after EMFILE */
@@ -36,7 +31,9 @@ struct http_server {
 	struct listener *listeners;
 	struct http_request *requests; /* those that MHD holds */
 	struct ws *sockets;
-	bool accepting_unix; /* for the connection that MHD_add_connection is making */
+	/* Of the connection that MHD_add_connection is making. */
+	bool accepting_unix;
+	struct tls_conn *accepting_tls;
 	unsigned connections;
 	bool kicked; /* server_kick was called since the last MHD_run */
 };

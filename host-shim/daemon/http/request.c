@@ -518,5 +518,8 @@ bool http_from_unix(const struct http_request *r)
 
 int http_peer_uid(const struct http_request *r, uid_t *out)
 {
-	return r->connection ? peer_uid(r->connection->fd, out) : -ENOENT;
+	const struct connection *c = r->connection;
+	if (!c)
+		return -ENOENT;
+	return peer_uid(c->tls ? tls_conn_socket(c->tls) : c->fd, out);
 }

@@ -18,7 +18,6 @@
 #define PUMP_ROUNDS 16
 #define REPLY_TIMEOUT_MS 60000
 #define STREAM_TIMEOUT_MS (15 * 60 * 1000)
-#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 struct listener {
 	struct listener *next;
@@ -34,31 +33,16 @@ struct listener {
 static void on_mhd_timer(uv_timer_t *t);
 static void on_before_poll(uv_prepare_t *p);
 
-/* Runs one of the daemons. False: it waits for its fd alone; else for *ms at most, if that is less. */
-static bool drive(struct driver *d, MHD_UNSIGNED_LONG_LONG *ms)
-{
-	MHD_UNSIGNED_LONG_LONG own;
-	if (!d->mhd)
-		return false;
-	MHD_run(d->mhd);
-	if (MHD_get_timeout(d->mhd, &own) == MHD_NO)
-		return false;
-	if (own < *ms)
-		*ms = own;
-	return true;
-}
-
 static void run(struct http_server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
-	bool waits = false;
+	bool waits = false; /* for ms at most; else for its fd alone */
 	/* MHD's epoll is edge-triggered: what it has not finished shows only in its timeout. The rounds are
 	 * bounded so that one fast stream does not own the loop. */
 	for (int round = 0; round < PUMP_ROUNDS; round++) {
 		s->kicked = false;
-		ms = UINT64_MAX;
-		waits = drive(&s->plain, &ms);
-		waits = drive(&s->secure, &ms) || waits;
+		MHD_run(s->mhd);
+		waits = MHD_get_timeout(s->mhd, &ms) == MHD_YES;
 		if (!s->kicked && (!waits || ms > 0))
 			break;
 	}
@@ -108,7 +92,7 @@ static void on_mhd_ready(uv_poll_t *p, int status, int events)
 /* ---- connections ---- */
 
 /* Nothing of a reply is on the wire and MHD will not write one: these bytes cannot land in another's middle.
- * Before its request a TLS connection may still be in its handshake, where there is no place for them. */
+ */
 static void tell_deadline(struct connection *c)
 {
 	char id[REQUEST_ID_SIZE], body[512], reply[1024];
@@ -124,13 +108,7 @@ static void tell_deadline(struct connection *c)
 			   "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n"
 			   "X-Request-Id: %s\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
 			   id, strlen(body), body);
-	if (!c->tls)
-		send(c->fd, reply, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	else if (c->request)
-		gnutls_record_send(
-			MHD_get_connection_info(c->request->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)
-				->tls_session,
-			reply, (size_t)len);
+	send(c->fd, reply, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -186,14 +164,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		c->server = s;
 		c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 		c->from_unix = s->accepting_unix;
-		const union MHD_ConnectionInfo *session =
-			s->tls && !c->from_unix
-				? MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)
-				: NULL;
-		if (session && session->tls_session) {
-			c->tls = true;
-			tls_take(s->tls, session->tls_session);
-		}
+		c->tls = s->accepting_tls;
+		s->accepting_tls = NULL;
 		uv_timer_init(s->config.loop, &c->deadline);
 		c->deadline.data = c;
 		s->connections++;
@@ -202,6 +174,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		struct connection *c = *context;
 		*context = NULL;
 		s->connections--;
+		if (c->tls)
+			tls_conn_end(c->tls);
 		uv_close((uv_handle_t *)&c->deadline, connection_free);
 	}
 }
@@ -213,6 +187,23 @@ static void on_relisten(uv_timer_t *t)
 	struct http_server *s = t->data;
 	for (struct listener *l = s->listeners; l; l = l->next)
 		uv_poll_start(&l->poll, UV_READABLE, on_accept);
+}
+
+/* Owns fd, the client's. */
+static void take(const struct listener *l, int fd, const struct sockaddr_storage *peer, socklen_t len)
+{
+	struct http_server *s = l->server;
+	int on = 1;
+	if (l->url[0]) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	}
+	s->accepting_unix = !l->url[0];
+	if (s->tls && l->url[0] && !(s->accepting_tls = tls_accept(s->tls, fd, &fd)))
+		return;
+	MHD_add_connection(s->mhd, fd, (const struct sockaddr *)peer, len); /* closes fd if it fails */
+	if (s->accepting_tls)
+		tls_conn_end(steal_ptr(&s->accepting_tls));
 }
 
 static void on_accept(uv_poll_t *p, int status, int events)
@@ -233,14 +224,7 @@ static void on_accept(uv_poll_t *p, int status, int events)
 		}
 		if (fd < 0)
 			break;
-		int on = 1;
-		if (l->url[0]) {
-			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-			setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-		}
-		s->accepting_unix = !l->url[0];
-		const struct driver *d = s->tls && l->url[0] ? &s->secure : &s->plain;
-		MHD_add_connection(d->mhd, fd, (struct sockaddr *)&peer, len); /* closes fd if it fails */
+		take(l, fd, &peer, len);
 	}
 	run(s);
 }
@@ -395,43 +379,36 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
 	return strlen(s);
 }
 
-#define DRIVER_FLAGS (MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE)
+#define MHD_FLAGS (MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE)
 
-static int driver_start(struct driver *d, struct http_server *s, bool tls, struct err *e)
+static int start_mhd(struct http_server *s, struct err *e)
 {
-	const struct MHD_OptionItem secure[] = {
-		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)tls_choose},
-		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES},
-		{MHD_OPTION_END, 0, NULL},
-	};
-	d->mhd = MHD_start_daemon(DRIVER_FLAGS | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, request_access, s,
-				  MHD_OPTION_NOTIFY_COMPLETED, request_completed, s,
-				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
-				  s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-				  (size_t)CONNECTION_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-				  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-				  MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-				  MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
-	d->poll = d->mhd ? calloc(1, sizeof *d->poll) : NULL;
-	int fd = d->poll ? MHD_get_daemon_info(d->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd : -1;
-	if (fd < 0 || uv_poll_init(s->config.loop, d->poll, fd) < 0) {
-		free(d->poll);
-		d->poll = NULL;
-		return err_set(e, "http", ENOMEM, "the HTTP library did not start%s", tls ? " with TLS" : "");
+	s->mhd = MHD_start_daemon(
+		MHD_FLAGS, 0, NULL, NULL, request_access, s, MHD_OPTION_NOTIFY_COMPLETED, request_completed,
+		s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
+		s->config.connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
+	/* A heap handle, since uv_close outlives the server. */
+	s->poll = s->mhd ? calloc(1, sizeof *s->poll) : NULL;
+	int fd = s->poll ? MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd : -1;
+	if (fd < 0 || uv_poll_init(s->config.loop, s->poll, fd) < 0) {
+		free(steal_ptr(&s->poll));
+		return err_set(e, "http", ENOMEM, "the HTTP library did not start");
 	}
-	d->poll->data = s;
-	uv_poll_start(d->poll, UV_READABLE, on_mhd_ready);
+	s->poll->data = s;
+	uv_poll_start(s->poll, UV_READABLE, on_mhd_ready);
 	return 0;
 }
 
-static void driver_stop(struct driver *d)
+static void stop_mhd(struct http_server *s)
 {
-	if (d->poll)
-		uv_poll_stop(d->poll);
-	if (d->mhd)
-		MHD_stop_daemon(d->mhd);
-	if (d->poll)
-		uv_close((uv_handle_t *)d->poll, free_handle);
+	if (s->poll)
+		uv_poll_stop(s->poll);
+	if (s->mhd)
+		MHD_stop_daemon(s->mhd);
+	if (s->poll)
+		uv_close((uv_handle_t *)s->poll, free_handle);
 }
 
 int http_server_create(struct http_server **out, const struct http_config *c, struct err *e)
@@ -461,11 +438,9 @@ int http_server_create(struct http_server **out, const struct http_config *c, st
 	uv_prepare_init(c->loop, s->before_poll);
 	uv_idle_init(c->loop, s->awake);
 	s->timer->data = s->relisten->data = s->before_poll->data = s->awake->data = s;
-	int r = c->tls_cert ? tls_create(&s->tls, c->tls_cert, c->tls_key, e) : 0;
+	int r = c->tls_cert ? tls_create(&s->tls, c->loop, c->tls_cert, c->tls_key, e) : 0;
 	if (r == 0)
-		r = driver_start(&s->plain, s, false, e);
-	if (r == 0 && s->tls)
-		r = driver_start(&s->secure, s, true, e);
+		r = start_mhd(s, e);
 	if (r < 0)
 		http_server_destroy(s);
 	else
@@ -496,8 +471,7 @@ void http_server_destroy(struct http_server *s)
 		ws_abort(s->sockets);
 	for (struct http_request *r = s->requests; r; r = r->next)
 		request_resume(r);
-	driver_stop(&s->plain);
-	driver_stop(&s->secure);
+	stop_mhd(s);
 	tls_destroy(s->tls);
 	uv_close((uv_handle_t *)s->timer, free_handle);
 	uv_close((uv_handle_t *)s->relisten, free_handle);

@@ -1,21 +1,26 @@
-/* The certificate that TLS listeners show. Loaded anew while they serve, for connections to come. */
+/* TLS in front of MHD: each connection is a relay between its socket and one end of a socket pair, whose
+ * other end MHD takes for a plain connection.
+ *
+ * MHD's own TLS is not used: once a connection is upgraded, libmicrohttpd 0.9.75 moves its bytes through what
+ * is left of the connection's memory, which is nothing after a reply, and so four at a time. */
 #pragma once
 
-#include <gnutls/abstract.h>
+#include <uv.h>
 
 #include "proto/err.h"
 
 struct tls;
+struct tls_conn;
 
-/* PEM files: a chain that begins with the server's own certificate, and its key without a passphrase.
- * -EINVAL (or the file's errno) names the file and what is wrong with it. The names are copied. */
-int tls_create(struct tls **out, const char *cert, const char *key, struct err *e);
-/* Reads the files again. After a failure the old certificate stays. */
+/* The certificate's files, as certificate.h has them. */
+int tls_create(struct tls **out, uv_loop_t *loop, const char *chain, const char *key, struct err *e);
+/* Reads them again, for connections to come. After a failure the old certificate stays. */
 int tls_reload(struct tls *t, struct err *e);
-void tls_destroy(struct tls *t); /* NULL is fine */
-/* Before the handshake: this session is t's. */
-void tls_take(struct tls *t, gnutls_session_t session);
-/* gnutls_certificate_retrieve_function2: what a session that was taken shows. */
-int tls_choose(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
-	       const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
-	       unsigned *chain_len, gnutls_privkey_t *key);
+void tls_destroy(struct tls *t); /* with all connections; NULL is fine */
+
+/* Takes the non-blocking `socket` of a client, also when it fails: NULL. *plain is the caller's: a
+ * non-blocking socket with what the client says, its end of file included, and for what it is to be told. */
+struct tls_conn *tls_accept(struct tls *t, int socket, int *plain);
+/* The caller has closed `plain`. What it had written still goes out, for some seconds; then c is freed. */
+void tls_conn_end(struct tls_conn *c);
+int tls_conn_socket(const struct tls_conn *c); /* borrowed */
