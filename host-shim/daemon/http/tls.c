@@ -239,16 +239,20 @@ static void step(struct tls_conn *c)
 static void on_poll(uv_poll_t *p, int status, int events)
 {
 	struct tls_conn *c = p->data;
+	struct side *s = p == &c->client.poll ? &c->client : &c->plain;
 	(void)events;
+	if (status < 0)
+		s->watched = 0; /* libuv has stopped */
 	if (only_lingers(c)) {
-		waste(c);
+		if (status < 0)
+			destroy(c);
+		else
+			waste(c);
 		return;
 	}
-	/* An error of the pair's is its end: what was written before that is still there. One of the client's
-	 * is a reset. libuv waits for neither any more. */
-	if (status < 0)
-		(p == &c->client.poll ? &c->client : &c->plain)->watched = 0;
-	if (status < 0 && p == &c->client.poll)
+	/* An error of the client's socket is a reset. One of the pair is its end: what was written before
+	 * that is still there. */
+	if (status < 0 && s == &c->client)
 		give_up(c);
 	step(c);
 }
