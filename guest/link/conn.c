@@ -42,6 +42,7 @@ int conn_open(struct conn *c, int fd, void (*deadline)(struct timer *), uint64_t
 	c->readable = c->hung_up = c->pong_due = false;
 	c->writable = true;
 	c->last_stream = 0;
+	c->late = 0;
 	frame_reader_init(&c->reader, c->memory, CONN_READ_BUFFER);
 	message_joiner_init(&c->joiner, c->memory + CONN_READ_BUFFER, MESSAGE_MAX);
 	sendq_init(&c->out, c->memory + CONN_READ_BUFFER + MESSAGE_MAX, CONN_QUEUE);
@@ -110,6 +111,7 @@ int conn_send(struct conn *c, const struct iovec *pieces, int n)
 	if ((size_t)sent < all)
 		set_writable(c, false);
 
+	c->late = 0;
 	size_t from_queue = (size_t)sent < queued ? (size_t)sent : queued;
 	sendq_consume(&c->out, from_queue);
 	/* Copied, not remembered: a ring may be dropped or freed before the socket takes the rest. */

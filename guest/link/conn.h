@@ -30,6 +30,7 @@ struct conn {
 	struct frame_reader reader;
 	struct message_joiner joiner;
 	struct sendq out;
+	size_t late;          /* bytes of out, if those are all, that may wait for what comes next */
 	uint32_t last_stream; /* the highest REQ */
 	bool pong_due;
 	uint8_t pong[8];

@@ -206,6 +206,11 @@ static bool receive(struct link *l, struct conn *c)
 	return true;
 }
 
+static bool awaits_more(const struct link *l, const struct conn *c)
+{
+	return sendq_len(&c->out) == c->late && streams_awaits_more(&l->streams);
+}
+
 static void transmit(struct link *l, struct conn *c)
 {
 	bool more = true;
@@ -222,7 +227,7 @@ static void transmit(struct link *l, struct conn *c)
 				streams_gather(&l->streams, &batch);
 		}
 		more = batch.n > 0;
-		if (!more && sendq_len(&c->out) == 0)
+		if (!more && (sendq_len(&c->out) == 0 || awaits_more(l, c)))
 			return;
 		if (conn_send(c, batch.pieces, batch.n) < 0)
 			drop(l, c);

@@ -193,7 +193,14 @@ static int serve_ack(struct link *l, uint32_t stream, const Tenon__ExecAck *req,
 	if (exec_table_find(&l->execs->table, req->id.data, &row) == EXEC_LIVE &&
 	    (r = execs_ack(l->execs, row, f)) < 0)
 		return r;
-	pack_done(&l->main->out, stream);
+	/* Mostly the next command came with it, and this would be a packet of its own at its start. */
+	struct conn *c = l->main;
+	bool may_wait = req->answer_late && sendq_len(&c->out) == c->late;
+	pack_done(&c->out, stream);
+	if (may_wait) {
+		c->late = sendq_len(&c->out);
+		streams_await_more(&l->streams);
+	}
 	return 0;
 }
 

@@ -46,10 +46,15 @@ static bool may_wait(const struct streams *s, int row, unsigned news)
 	       !exec_output_has_bytes(&r->out[1]);
 }
 
+void streams_await_more(struct streams *s)
+{
+	if (!streams_awaits_more(s))
+		timer_set(s->execs->loop, &s->hurry, clock_mono() + LATE);
+}
+
 static void push_late(struct streams *s, int row)
 {
-	if (sched_empty(&s->late))
-		timer_set(s->execs->loop, &s->hurry, clock_mono() + LATE);
+	streams_await_more(s);
 	sched_push(&s->late, row);
 }
 

@@ -21,7 +21,7 @@ struct streams {
 	struct execs *execs;
 	struct stream of_row[EXEC_ROWS];
 	struct sched control, data;
-	struct sched late; /* rows that wait for `hurry` … */
+	struct sched late; /* rows that wait for `hurry` */
 	struct timer hurry;
 	bool marks_wanted_credit; /* the host knows the flag, and gives credit when it comes */
 };
@@ -43,6 +43,13 @@ int streams_receive(struct streams *s, int row, const struct frame *f, struct er
 
 /* The connection is gone, and with it every stream. */
 void streams_lose(struct streams *s);
+
+/* What may wait goes with what comes next, or when this is false again, soon. */
+void streams_await_more(struct streams *s);
+static inline bool streams_awaits_more(const struct streams *s)
+{
+	return s->hurry.next;
+}
 
 /* Queues answers, exits and credits while there is room. */
 void streams_put_control(struct streams *s, struct sendq *q);

@@ -46,6 +46,22 @@ def test_a_late_answer_goes_with_the_exit(own_agent):
     assert least_reads(own_agent, "echo", "x", answer_late=True) <= 2  # with the output; the exit may come behind it
 
 
+def test_the_answer_to_an_acknowledgement_goes_with_the_next_command(own_agent):
+    conn = own_agent.configured()
+    conn.sock = counting = Counting(conn.sock)
+    counts = []
+    last = conn.finish(conn.start("true", answer_late=True))
+    for _ in range(20):
+        before = counting.reads
+        acked = conn.open(pb.Request(exec_ack=pb.ExecAck(id=last.id, answer_late=True)))
+        last = conn.start("true", answer_late=True)
+        conn.wait(last.drained)
+        assert not conn.replies.pop(acked).HasField("error")
+        counts.append(counting.reads - before)
+    assert min(counts) == 1
+    conn.call(timeout=5, exec_ack=pb.ExecAck(id=last.id, answer_late=True))  # and comes if there is none
+
+
 def test_a_late_answer_is_told_all_the_same(own_agent):
     conn = own_agent.configured()
     x = conn.start("sleep", "60", answer_late=True)

@@ -470,6 +470,7 @@ static void send_ack(struct execution *x)
 {
 	Tenon__ExecAck ack = TENON__EXEC_ACK__INIT;
 	ack.id = (ProtobufCBinaryData){sizeof x->row.id, x->row.id};
+	ack.answer_late = true;
 	Tenon__Request req = TENON__REQUEST__INIT;
 	req.op_case = TENON__REQUEST__OP_EXEC_ACK;
 	req.exec_ack = &ack;
