@@ -27,8 +27,13 @@ class Row:
     note: str = ""
 
 
+def output(big, quick):
+    """Bytes that a command prints."""
+    return big // 2 if quick else big
+
+
 def link_rows(big, quick):
-    out = str(big // 2 if quick else big)
+    out = str(output(big, quick))
     tars = 1
     return [
         Row("ping", ["echo"], ["echo"], 200, note="20 bytes and an answer; no goal of its own"),
@@ -48,7 +53,7 @@ def link_rows(big, quick):
 
 
 def rest_rows(big, quick):
-    out = str(big // 2 if quick else big)
+    out = str(output(big, quick))
     return [
         Row("REST: exec of true, whole", ["wait"], ["exec"], 100, goal=1.6, note="POST …/exec?wait=true"),
         Row("REST: exec of true, started", ["post"], ["exec"], 100, note="POST …/exec"),
@@ -115,6 +120,14 @@ def plain_agent(report, place, rounds):
                                            lambda: place.load("floor", 100, "exec"), rounds, microseconds))
 
 
+def relay_with_files(report, place, rounds, size):
+    """What a durable log costs the least program there can be: the limit of stdout through REST."""
+    figure = Figure(place.name, "REST: stdout, a relay with files beside the bare one", "MiB/s", best="high",
+                    note="no tenond and no agent in it: what is left of 1 is what files take")
+    report.take(figure, lambda f: in_turns(f, lambda: place.floor(1, "stdout", size, relayed="filed"),
+                                           lambda: place.floor(1, "stdout", size, relayed="bare"), rounds, rate(size)))
+
+
 def prepare_out(place, report, floor):
     """{data}/big.1 and {data}/small.1, for the rows that fetch them: load numbers what it makes."""
     place.clean()
@@ -147,6 +160,7 @@ def rest(report, place, rounds, big, quick):
         return lambda *a: place.floor(*a, relayed=row.relayed)
 
     measure_all(report, place, rest_rows(big, quick), place.rest, floor, rounds)
+    relay_with_files(report, place, rounds, output(big, quick))
 
 
 def run(report, quick):
