@@ -260,7 +260,7 @@ static void on_poll(uv_poll_t *p, int status, int events)
 void tls_conn_end(struct tls_conn *c)
 {
 	c->ending = true;
-	uv_timer_start(&c->deadline, on_deadline, DRAIN_MS, 0);
+	uv_timer_start(&c->deadline, on_deadline, c->closed ? LINGER_MS : DRAIN_MS, 0);
 	if (!c->shaken)
 		give_up(c);
 	step(c);
