@@ -4,13 +4,15 @@
  *
  * - usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
  * - usage: standin --relay PORT TARGET [FOLDER [FILES]] TCP on loopback to TARGET (net.h), each connection
- *   alone; FOLDER: what goes to the client is written to a file there, without a name, and read back first;
+ *   alone; FOLDER: what goes to the client is written to a file there, without a name, and sent from it;
  *   FILES: to that many small ones, each made when it is its turn, and the oldest goes */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 
 #include "agent.h"
 #include "net.h"
@@ -71,15 +73,27 @@ static void next_file(struct log *l)
 	l->fds[l->turn] = open_log_file();
 }
 
-/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. */
-static void keep(struct log *l, uint8_t *buf, ssize_t n)
+/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. False if
+ * nobody takes it. */
+static bool send_by_file(struct log *l, int to, const uint8_t *buf, ssize_t n)
 {
 	if (l->at + n > LOG_MAX / (log_files ? log_files : 1))
 		next_file(l);
 	int fd = l->fds[l->turn];
-	if (pwrite(fd, buf, (size_t)n, l->at) != n || pread(fd, buf, (size_t)n, l->at) != n)
+	if (pwrite(fd, buf, (size_t)n, l->at) != n)
 		die("the log");
-	l->at += n;
+	for (off_t end = l->at + n; l->at < end;)
+		if (sendfile(to, fd, &l->at, (size_t)(end - l->at)) <= 0)
+			return false;
+	return true;
+}
+
+static bool send_all(int to, const uint8_t *buf, ssize_t n)
+{
+	for (ssize_t put, done = 0; done < n; done += put)
+		if ((put = write(to, buf + done, (size_t)(n - done))) < 0)
+			return false;
+	return true;
 }
 
 static void *relay(void *arg)
@@ -88,15 +102,9 @@ static void *relay(void *arg)
 	free(arg);
 	uint8_t buf[RELAY_BUFFER];
 	ssize_t n;
-	while ((n = read(d.from, buf, sizeof buf)) > 0) {
-		if (d.log)
-			keep(d.log, buf, n);
-		for (ssize_t put, done = 0; done < n; done += put)
-			if ((put = write(d.to, buf + done, (size_t)(n - done))) < 0) {
-				n = 0;
-				break;
-			}
-	}
+	while ((n = read(d.from, buf, sizeof buf)) > 0)
+		if (!(d.log ? send_by_file(d.log, d.to, buf, n) : send_all(d.to, buf, n)))
+			break;
 	close_log(d.log);
 	shutdown(d.to, SHUT_RDWR);
 	shutdown(d.from, SHUT_RDWR);

@@ -6,54 +6,17 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "certificates.h"
 #include "host-shim/daemon/http/certificate.h"
 
 static char folder[32], cert[64], key[64], other_key[64];
-
-static void put(const char *path, const void *data, size_t len)
-{
-	FILE *f = fopen(path, "w");
-	assert_int_equal(fwrite(data, 1, len, f), len);
-	fclose(f);
-}
-
-static void make(const char *cert_path, const char *key_path, const char *name)
-{
-	gnutls_x509_privkey_t k;
-	gnutls_x509_crt_t c;
-	static unsigned char pem[16384];
-	size_t len = sizeof pem;
-	gnutls_x509_privkey_init(&k);
-	gnutls_x509_crt_init(&c);
-	assert_int_equal(gnutls_x509_privkey_generate(k, GNUTLS_PK_ECDSA,
-						      GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
-			 0);
-	gnutls_x509_crt_set_version(c, 3);
-	gnutls_x509_crt_set_serial(c, "\1", 1);
-	gnutls_x509_crt_set_activation_time(c, time(NULL) - 60);
-	gnutls_x509_crt_set_expiration_time(c, time(NULL) + 3600);
-	gnutls_x509_crt_set_dn_by_oid(c, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned)strlen(name));
-	gnutls_x509_crt_set_key(c, k);
-	assert_int_equal(gnutls_x509_crt_sign2(c, c, k, GNUTLS_DIG_SHA256, 0), 0);
-	if (cert_path) {
-		assert_int_equal(gnutls_x509_crt_export(c, GNUTLS_X509_FMT_PEM, pem, &len), 0);
-		put(cert_path, pem, len);
-	}
-	len = sizeof pem;
-	assert_int_equal(gnutls_x509_privkey_export(k, GNUTLS_X509_FMT_PEM, pem, &len), 0);
-	put(key_path, pem, len);
-	gnutls_x509_crt_deinit(c);
-	gnutls_x509_privkey_deinit(k);
-}
 
 static int setup(void **state)
 {
@@ -64,8 +27,8 @@ static int setup(void **state)
 	snprintf(cert, sizeof cert, "%s/cert", folder);
 	snprintf(key, sizeof key, "%s/key", folder);
 	snprintf(other_key, sizeof other_key, "%s/other", folder);
-	make(cert, key, "first");
-	make(NULL, other_key, "nobody");
+	make_certificate(cert, key, "first");
+	make_certificate(NULL, other_key, "nobody");
 	return 0;
 }
 
@@ -132,7 +95,7 @@ static void loads_and_reloads(void **state)
 	assert_shows(c, "CN=first");
 	gnutls_session_t old = certificate_session(c, GNUTLS_NONBLOCK);
 	for (int i = 0; i < 3; i++) {
-		make(cert, key, i == 2 ? "last" : "next");
+		make_certificate(cert, key, i == 2 ? "last" : "next");
 		assert_int_equal(certificate_reload(c, &e), 0);
 	}
 	assert_shows(c, "CN=last");

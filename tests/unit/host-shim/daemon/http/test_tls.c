@@ -7,15 +7,14 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
+#include "certificates.h"
 #include "host-shim/daemon/http/tls.h"
 #include "proto/cleanup.h"
 
@@ -24,43 +23,22 @@
 static char folder[32], cert[64], key[64];
 static uint8_t *bytes; /* LONG of them, all kinds */
 
-static int make_certificate(void **state)
+static int setup_group(void **state)
 {
-	gnutls_x509_privkey_t k;
-	gnutls_x509_crt_t c;
 	(void)state;
 	strcpy(folder, "/tmp/tn-tls-XXXXXX");
 	if (!mkdtemp(folder))
 		return -1;
 	snprintf(cert, sizeof cert, "%s/cert", folder);
 	snprintf(key, sizeof key, "%s/key", folder);
-	gnutls_x509_privkey_init(&k);
-	gnutls_x509_crt_init(&c);
-	gnutls_x509_privkey_generate(k, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
-	gnutls_x509_crt_set_version(c, 3);
-	gnutls_x509_crt_set_serial(c, "\1", 1);
-	gnutls_x509_crt_set_activation_time(c, time(NULL) - 60);
-	gnutls_x509_crt_set_expiration_time(c, time(NULL) + 3600);
-	gnutls_x509_crt_set_key(c, k);
-	gnutls_x509_crt_sign2(c, c, k, GNUTLS_DIG_SHA256, 0);
-	gnutls_datum_t pem[2];
-	gnutls_x509_crt_export2(c, GNUTLS_X509_FMT_PEM, &pem[0]);
-	gnutls_x509_privkey_export2(k, GNUTLS_X509_FMT_PEM, &pem[1]);
-	for (int i = 0; i < 2; i++) {
-		FILE *f = fopen(i ? key : cert, "w");
-		fwrite(pem[i].data, 1, pem[i].size, f);
-		fclose(f);
-		gnutls_free(pem[i].data);
-	}
-	gnutls_x509_crt_deinit(c);
-	gnutls_x509_privkey_deinit(k);
+	make_certificate(cert, key, "localhost");
 	bytes = malloc(LONG);
 	for (size_t i = 0; i < LONG; i++)
 		bytes[i] = (uint8_t)(i * 7 + i / 251);
 	return 0;
 }
 
-static int remove_certificate(void **state)
+static int teardown_group(void **state)
 {
 	(void)state;
 	free(bytes);
@@ -332,5 +310,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_client_that_leaves_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(all_end_with_the_server, setup, teardown),
 	};
-	return cmocka_run_group_tests(tests, make_certificate, remove_certificate);
+	return cmocka_run_group_tests(tests, setup_group, teardown_group);
 }
