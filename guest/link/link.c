@@ -243,6 +243,9 @@ bool link_turn(struct link *l)
 		struct conn *c = &l->conns[i];
 		if (c->state == CONN_CLOSED)
 			continue;
+		/* What has waited long enough does not wait for what comes now. */
+		if (!streams_awaits_more(&l->streams))
+			c->late = 0;
 		bool more = !l->paused && receive(l, c), was_full = sendq_room(&c->out) < ROOM_TO_SERVE;
 		if (c->state != CONN_CLOSED)
 			transmit(l, c);

@@ -138,11 +138,10 @@ static void move_in(struct tls_conn *c)
 static void move_out(struct tls_conn *c)
 {
 	uint8_t buf[RECORD_MAX];
-	size_t max = gnutls_record_get_max_size(c->session);
 	while (!c->plain.ended || c->unsent) {
 		ssize_t n = 0;
 		if (!c->unsent) {
-			n = recv(c->plain.fd, buf, max < sizeof buf ? max : sizeof buf, MSG_DONTWAIT);
+			n = recv(c->plain.fd, buf, sizeof buf, MSG_DONTWAIT | MSG_PEEK);
 			if (n < 0 && would_block())
 				return;
 			if (n <= 0) {
@@ -156,6 +155,11 @@ static void move_out(struct tls_conn *c)
 		if (c->unsent)
 			return;
 		if (sent < 0) {
+			give_up(c);
+			return;
+		}
+		/* Only what went into the record, which a client may have asked to be small: RFC 8449. */
+		if (recv(c->plain.fd, buf, (size_t)sent, MSG_DONTWAIT) != sent) {
 			give_up(c);
 			return;
 		}

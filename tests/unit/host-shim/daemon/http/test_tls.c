@@ -183,6 +183,18 @@ static void every_byte_goes_both_ways(void **state)
 	assert_int_equal(receive_all(x), sent);
 }
 
+static void small_records_lose_nothing(void **state)
+{
+	struct bench *x = *state;
+	assert_int_equal(gnutls_record_set_max_recv_size(x->session, 512), 0);
+	shake_hands(x);
+	send_in(x, 100000);
+	size_t sent = fill(x);
+	turn(x);
+	end(x);
+	assert_int_equal(receive_all(x), sent);
+}
+
 /* And not in the smallest pieces: tls.h says why that is worth a test. */
 static void a_record_is_moved_at_once(void **state)
 {
@@ -302,6 +314,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(every_byte_goes_both_ways, setup, teardown),
+		cmocka_unit_test_setup_teardown(small_records_lose_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_record_is_moved_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_side_ends_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_client_that_listens_still_gets_its_answer, setup, teardown),
