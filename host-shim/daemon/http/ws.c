@@ -115,16 +115,27 @@ static bool want_write(const struct ws *w)
 	return w->file.fd >= 0 || wslay_event_want_write(w->wslay);
 }
 
+/* Whether step has something to do as soon as the socket is writable. Behind a close frame nothing goes out:
+ * what was queued then, wslay keeps, and waiting for it to leave would be a wait that spins. */
+static bool has_work(const struct ws *w)
+{
+	if (want_write(w))
+		return true;
+	if (wslay_event_get_close_sent(w->wslay))
+		return false;
+	return w->ping_due || (w->closing ? !w->close_queued : w->writer_waits);
+}
+
 static void watch(struct ws *w)
 {
 	int events = 0;
 	if (w->finished)
 		return;
-	if (w->lingering || (may_read(w) && wslay_event_want_read(w->wslay)))
+	bool reads = may_read(w) && wslay_event_want_read(w->wslay);
+	if (w->lingering || reads)
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
-	if (want_write(w) || (may_read(w) && w->early_at < w->early_len) || w->ping_due ||
-	    (w->closing && !w->close_queued) || (w->writer_waits && !w->closing))
+	if (has_work(w) || (reads && w->early_at < w->early_len))
 		events |= UV_WRITABLE;
 	/* A paused socket must still show that the client left. */
 	if (!events)

@@ -1,10 +1,14 @@
-/* Certificates for tests of TLS. */
+/* Certificates for tests of TLS, in a folder of their own. */
 #pragma once
 
 #include <gnutls/x509.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+static char folder[32], cert[64], key[64], other_key[64]; /* the last belongs to no certificate */
 
 static void put(const char *path, const void *data, size_t len)
 {
@@ -41,4 +45,27 @@ static void make_certificate(const char *cert_path, const char *key_path, const 
 	put(key_path, pem, len);
 	gnutls_x509_crt_deinit(c);
 	gnutls_x509_privkey_deinit(k);
+}
+
+static int make_folder(void **state)
+{
+	(void)state;
+	strcpy(folder, "/tmp/tn-tls-XXXXXX");
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(cert, sizeof cert, "%s/cert", folder);
+	snprintf(key, sizeof key, "%s/key", folder);
+	snprintf(other_key, sizeof other_key, "%s/other", folder);
+	make_certificate(cert, key, "first");
+	make_certificate(NULL, other_key, "nobody");
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	(void)state;
+	unlink(cert);
+	unlink(key);
+	unlink(other_key);
+	return rmdir(folder);
 }

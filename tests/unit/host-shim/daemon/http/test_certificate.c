@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,31 +14,6 @@
 
 #include "certificates.h"
 #include "host-shim/daemon/http/certificate.h"
-
-static char folder[32], cert[64], key[64], other_key[64];
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(folder, "/tmp/tn-tls-XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(cert, sizeof cert, "%s/cert", folder);
-	snprintf(key, sizeof key, "%s/key", folder);
-	snprintf(other_key, sizeof other_key, "%s/other", folder);
-	make_certificate(cert, key, "first");
-	make_certificate(NULL, other_key, "nobody");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	unlink(cert);
-	unlink(key);
-	unlink(other_key);
-	return rmdir(folder);
-}
 
 /* What a session shows to a client that it shakes hands with. */
 static void shown(gnutls_session_t server, char *out, size_t cap)
@@ -140,8 +114,8 @@ static void bad_files_are_named(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(loads_and_reloads, setup, teardown),
-		cmocka_unit_test_setup_teardown(bad_files_are_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(loads_and_reloads, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(bad_files_are_named, make_folder, remove_folder),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,31 +20,20 @@
 
 #define LONG (1u << 20)
 
-static char folder[32], cert[64], key[64];
 static uint8_t *bytes; /* LONG of them, all kinds */
 
 static int setup_group(void **state)
 {
-	(void)state;
-	strcpy(folder, "/tmp/tn-tls-XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(cert, sizeof cert, "%s/cert", folder);
-	snprintf(key, sizeof key, "%s/key", folder);
-	make_certificate(cert, key, "localhost");
 	bytes = malloc(LONG);
 	for (size_t i = 0; i < LONG; i++)
 		bytes[i] = (uint8_t)(i * 7 + i / 251);
-	return 0;
+	return make_folder(state);
 }
 
 static int teardown_group(void **state)
 {
-	(void)state;
 	free(bytes);
-	unlink(cert);
-	unlink(key);
-	return rmdir(folder);
+	return remove_folder(state);
 }
 
 struct bench {
