@@ -19,7 +19,8 @@ struct chunk {
 	uint64_t deleted;               /* segments below this were, to make room */
 	struct log_segment tail_before; /* newest segment before this chunk; 0 bytes: none */
 	struct log_point before, after;
-	size_t last; /* offset in buf of the record that may still grow; 0: none */
+	bool grows; /* the record at buf[last] may */
+	size_t last;
 	size_t len, cap;
 	uint8_t *buf;
 };
@@ -429,7 +430,7 @@ static bool grow_last(struct log *l, int channel, const uint8_t *data, size_t le
 {
 	struct chunk *c = l->open;
 	struct record r;
-	if (!c || !c->last || c->len + len > LOG_CHUNK_MAX || newest(l)->bytes + len > l->segment_max ||
+	if (!c || !c->grows || c->len + len > LOG_CHUNK_MAX || newest(l)->bytes + len > l->segment_max ||
 	    record_get_header(c->buf + c->last, &r) < 0 || r.channel != channel ||
 	    r.len + len > LOG_PAYLOAD_MAX)
 		return false;
@@ -465,7 +466,8 @@ static void lay(struct log *l, enum record_kind kind, int channel, const uint8_t
 	record_put_header(p, &r);
 	if (len)
 		memcpy(p + LOG_RECORD_HEADER, payload, len);
-	l->open->last = kind == RECORD_DATA ? (size_t)(p - l->open->buf) : 0;
+	l->open->grows = kind == RECORD_DATA;
+	l->open->last = (size_t)(p - l->open->buf);
 	log_point_pass(&l->laid, &r, payload);
 }
 

@@ -114,7 +114,8 @@ static int reaches(struct segment_walk *w, uint64_t bytes)
 static int leave(struct segment_walk *w, size_t n, uint64_t limit)
 {
 	uint64_t end = w->base + w->start + n;
-	int there = end <= limit ? reaches(w, end) : 0;
+	/* A limit is how much was written; without one the file has to tell. */
+	int there = end > limit ? 0 : limit == UINT64_MAX ? reaches(w, end) : 1;
 	if (there <= 0)
 		return there;
 	w->base = end;

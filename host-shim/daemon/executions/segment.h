@@ -6,7 +6,7 @@
 #include "proto/err.h"
 
 #define SEGMENT_NAME_SIZE 21 /* "%016x.log" and NUL */
-#define SEGMENT_BUFFER (128 * 1024)
+#define SEGMENT_BUFFER LOG_PAYLOAD_MAX
 #define SEGMENT_AHEAD 4096 /* read at once: data that is longer stays in the file until it is wanted */
 
 void segment_name(char out[SEGMENT_NAME_SIZE], uint64_t position);

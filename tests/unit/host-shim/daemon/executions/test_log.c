@@ -236,7 +236,7 @@ static void test_hostile_records(void **state)
 
 static void fill(struct log *l, int channel, size_t bytes)
 {
-	static uint8_t block[LOG_PAYLOAD_MAX];
+	static uint8_t block[FRAME_DATA_MAX];
 	while (bytes > 0) {
 		size_t n = bytes < sizeof block ? bytes : sizeof block;
 		memset(block, (int)(bytes & 255), n);
@@ -293,6 +293,33 @@ static void test_torn_in_long_data(void **state)
 	segment_walk_finish(&w);
 }
 
+/* What comes while the writer is busy is one record, to look at and to send later: also at the start of what
+ * is written next. */
+static void test_frames_become_one_record(void **state)
+{
+	(void)state;
+	static uint8_t block[60000];
+	struct log *l = open_log(true);
+	fill(l, 1, 10);
+	for (int i = 0; i < 3; i++)
+		log_put_data(l, 1, block, sizeof block);
+	settle(l);
+	close_log(l);
+
+	struct segment_walk w;
+	struct segment_header h;
+	struct record r;
+	const uint8_t *payload;
+	segment_walk_init(&w);
+	assert_int_equal(segment_walk_open(&w, dir, id, 0, &h), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(segment_walk_next(&w, UINT64_MAX, &r, &payload), 1);
+		assert_int_equal(r.len, i == 0 ? 10 : 3 * sizeof block);
+	}
+	assert_int_equal(segment_walk_next(&w, UINT64_MAX, &r, &payload), 0);
+	segment_walk_finish(&w);
+}
+
 static void test_rotation_and_reload(void **state)
 {
 	(void)state;
@@ -304,7 +331,7 @@ static void test_rotation_and_reload(void **state)
 	struct log_point end = *log_accepted(l);
 	uint64_t bytes = log_bytes(l), segment, next;
 	assert_true(log_find(l, 0, &segment) && segment == 0);
-	assert_true(log_next(l, 0, &next) && next > LOG_SEGMENT_SMALL - LOG_PAYLOAD_MAX - 1000 &&
+	assert_true(log_next(l, 0, &next) && next > LOG_SEGMENT_SMALL - FRAME_DATA_MAX - 1000 &&
 		    next < LOG_SEGMENT_SMALL);
 	close_log(l);
 
@@ -461,6 +488,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_torn_in_long_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flipped_bit_anywhere_in_a_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_records, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frames_become_one_record, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rotation_and_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_headless_newest_is_deleted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_trim_keeps_what_is_held, setup, teardown),
