@@ -246,12 +246,14 @@ int http_check_ws(struct http_request *r);
 void http_reply_ws(struct http_request *r, const struct ws_handler *handler, void *arg);
 /* Queues a message; copies. Nothing is read from a client who lets too much pile up. */
 void ws_send(struct ws *w, bool text, const void *data, size_t len);
+/* Whether ws_send_file may be called: nothing else is queued. */
+bool ws_takes_file(const struct ws *w);
 /* Sends a binary message, `head` (at most WS_HEAD_MAX bytes) and len bytes of the open file `fd` from `at`
- * on, which do not pass through our memory: sendfile(2). They must not change any more; fd may be closed.
- * What goes out at once counts as queued until the socket is next looked at. False if something else is
- * queued: nothing is sent, and only ws_send can send it. */
+ * on, which do not pass through our memory: sendfile(2). They must not change any more, and fd must stay open
+ * until ws_has_room says that there is room, or the socket has closed. What goes out at once counts as queued
+ * until the socket is next looked at. */
 #define WS_HEAD_MAX 4
-bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len);
+void ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len);
 /* Sends what the socket takes of it at once, and not when the loop finds it writable. Calls no handler. */
 void ws_flush(struct ws *w);
 void ws_send_json(struct ws *w, json_t *object); /* takes object */

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +14,14 @@
 #define READ_BUDGET (256u << 10)
 #define QUEUE_HIGH (256u << 10)
 #define QUEUE_LOW (64u << 10)
-#define QUEUED_COST 128   /* of a queued message beside its payload */
-#define FRAME_HEAD_MAX 10 /* RFC 6455 §5.2, without a mask */
+#define BURST_MAX (1u << 20) /* out of files, before others have their turn */
+#define QUEUED_COST 128      /* of a queued message beside its payload */
+#define FRAME_HEAD_MAX 10    /* RFC 6455 §5.2, without a mask */
 
 struct outgoing {
 	uint8_t head[FRAME_HEAD_MAX + WS_HEAD_MAX];
 	size_t head_at, head_len;
-	int fd; /* -1: there is none */
+	int fd; /* the caller's; -1: there is none */
 	off_t at;
 	size_t len;
 };
@@ -64,7 +64,6 @@ static void ws_free(uv_handle_t *h)
 {
 	struct ws *w = h->data;
 	wslay_event_context_free(w->wslay);
-	close_fd(&w->file.fd);
 	free(w->early);
 	free(w);
 }
@@ -99,7 +98,7 @@ void ws_abort(struct ws *w)
 /* With what a message costs beside its bytes. */
 static size_t queued(const struct ws *w)
 {
-	return w->file.len + w->burst + wslay_event_get_queued_msg_length(w->wslay) +
+	return w->file.len + wslay_event_get_queued_msg_length(w->wslay) +
 	       QUEUED_COST * wslay_event_get_queued_msg_count(w->wslay);
 }
 
@@ -276,7 +275,7 @@ static int send_file(struct ws *w)
 		f->len -= (size_t)n;
 		w->burst += (size_t)n;
 	}
-	close_fd(&f->fd);
+	f->fd = -1;
 	return 0;
 }
 
@@ -304,16 +303,17 @@ static size_t frame_head(uint8_t *out, size_t len)
 	return 2 + size;
 }
 
-bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len)
+bool ws_takes_file(const struct ws *w)
 {
-	if (w->finished || w->closing)
-		return true; /* as ws_send: nobody gets it */
 	/* Behind a close frame nothing may follow: ws_send finds that out, and begins to close. */
-	if (want_write(w) || wslay_event_get_close_received(w->wslay) || wslay_event_get_close_sent(w->wslay))
-		return false;
+	return !w->finished && !w->closing && !want_write(w) && !wslay_event_get_close_received(w->wslay) &&
+	       !wslay_event_get_close_sent(w->wslay);
+}
+
+void ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint64_t at, size_t len)
+{
 	struct outgoing *f = &w->file;
-	if ((f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
-		return false;
+	f->fd = fd;
 	f->head_at = 0;
 	f->head_len = frame_head(f->head, head_len + len);
 	memcpy(f->head + f->head_len, head, head_len);
@@ -322,7 +322,6 @@ bool ws_send_file(struct ws *w, const void *head, size_t head_len, int fd, uint6
 	f->len = len;
 	send_messages(w); /* what goes wrong is found by step, which may end the socket */
 	watch(w);
-	return true;
 }
 
 static void queue(struct ws *w, uint8_t opcode, const void *data, size_t len)
@@ -366,7 +365,7 @@ void ws_flush(struct ws *w)
 
 bool ws_has_room(struct ws *w)
 {
-	if (queued(w) < QUEUE_HIGH)
+	if (w->file.fd < 0 && w->burst < BURST_MAX && queued(w) < QUEUE_HIGH)
 		return true;
 	w->writer_waits = true;
 	watch(w);
@@ -434,15 +433,16 @@ static int send_queued(struct ws *w)
 	return send_messages(w);
 }
 
-static void step(struct ws *w)
+static void step(struct ws *w, bool readable)
 {
 	w->budget = READ_BUDGET;
 	w->burst = 0;
-	if (!w->lingering && wslay_event_want_read(w->wslay) && wslay_event_recv(w->wslay) != 0)
+	bool reads = readable && !w->lingering && wslay_event_want_read(w->wslay);
+	if (reads && wslay_event_recv(w->wslay) != 0)
 		return finish(w);
 	if (send_queued(w) < 0)
 		return finish(w);
-	if (w->writer_waits && queued(w) < QUEUE_LOW && !w->closing) {
+	if (w->writer_waits && w->file.fd < 0 && queued(w) < QUEUE_LOW && !w->closing) {
 		w->writer_waits = false;
 		w->handler->drained(w->arg);
 	}
@@ -457,7 +457,7 @@ static void on_poll(uv_poll_t *p, int status, int events)
 	if (status < 0 || events == UV_DISCONNECT)
 		finish(w);
 	else
-		step(w);
+		step(w, (events & UV_READABLE) || w->early_at < w->early_len);
 }
 
 static void on_ping_time(uv_timer_t *t)
@@ -471,7 +471,7 @@ static void on_ping_time(uv_timer_t *t)
 	if (uv_now(t->loop) - w->alive_ms + ping_ms / 2 > SILENT_PINGS * ping_ms)
 		return finish(w);
 	ws_ping(w);
-	step(w);
+	step(w, false);
 }
 
 /* ---- opening ---- */

@@ -10,8 +10,9 @@
  * output led by their channel, text frames of control, the rest is stdin. */
 
 #define FRAME_MAX (64u << 10)
-#define FILE_MIN 4096 /* less than this is not worth a sendfile(2) */
-#define CALLS_MAX 256 /* of one client under way: then it waits for the agent's answers */
+#define FILE_MIN 4096         /* less than this is not worth a sendfile(2) */
+#define FILE_MAX (256u << 10) /* of one frame: clients have limits for a message, a MiB or more */
+#define CALLS_MAX 256         /* of one client under way: then it waits for the agent's answers */
 
 struct attach {
 	unsigned holds; /* the socket's, those of calls under way */
@@ -77,23 +78,23 @@ static void send_data(struct attach *a, int channel, const uint8_t *data, size_t
 }
 
 /* Data that is still in the log's file goes from there to the socket: all but the beginning of a code point
- * at its end, which is held back. False if it cannot go this way now. */
-static bool send_from_file(struct attach *a, const struct reader_item *item)
+ * at its end, which is held back. */
+static void send_from_file(struct attach *a, struct reader_item *item)
 {
 	struct utf8_hold *h = &a->held[item->channel - 1];
 	uint8_t head[1 + sizeof h->bytes] = {(uint8_t)item->channel}, tail[3];
-	if (item->len < FILE_MIN ||
-	    pread(item->file, tail, sizeof tail, (off_t)(item->at + item->len - sizeof tail)) != sizeof tail)
-		return false;
+	off_t end = (off_t)(item->at + item->len);
+	if (pread(item->file, tail, sizeof tail, end - (off_t)sizeof tail) != sizeof tail) {
+		item->kind = READ_ERROR;
+		return;
+	}
 	memcpy(head + 1, h->bytes, h->len);
 	size_t held = utf8_incomplete(tail, sizeof tail);
-	if (!ws_send_file(a->ws, head + a->raw, 1 - a->raw + h->len, item->file, item->at, item->len - held))
-		return false;
+	ws_send_file(a->ws, head + a->raw, 1 - a->raw + h->len, item->file, item->at, item->len - held);
 	if (!holds_back(a))
 		a->held_since = uv_now(a->loop);
 	h->len = (unsigned)held;
 	memcpy(h->bytes, tail + sizeof tail - held, held);
-	return true;
 }
 
 static void flush(struct attach *a, int channel)
@@ -127,13 +128,16 @@ static void pump(struct attach *a)
 {
 	while (a->ws && !a->ended && ws_has_room(a->ws)) {
 		struct reader_item item;
-		reader_next(a->reader, FRAME_MAX - 4, &item);
-		bool sent = item.kind == READ_DATA && !item.data && send_from_file(a, &item);
-		if (!sent)
+		bool takes_file = ws_takes_file(a->ws);
+		reader_next(a->reader, takes_file ? FILE_MAX : FRAME_MAX - 4, &item);
+		bool by_file = takes_file && item.kind == READ_DATA && !item.data && item.len >= FILE_MIN;
+		if (by_file)
+			send_from_file(a, &item);
+		else
 			reader_load(a->reader, &item);
 		switch (item.kind) {
 		case READ_DATA:
-			if (!sent)
+			if (!by_file)
 				send_data(a, item.channel, item.data, item.len);
 			break;
 		case READ_GAP:
