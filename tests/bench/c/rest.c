@@ -41,6 +41,18 @@ static void fill(struct input *i)
 	i->end += (size_t)n;
 }
 
+/* n bytes in a row from at on. */
+static void need(struct input *i, size_t n)
+{
+	if (sizeof i->buf - i->at < n) {
+		memmove(i->buf, i->buf + i->at, i->end - i->at);
+		i->end -= i->at;
+		i->at = 0;
+	}
+	while (i->end - i->at < n)
+		fill(i);
+}
+
 static void skip(struct input *i, uint64_t n)
 {
 	while (n > 0) {
@@ -211,18 +223,10 @@ static uint64_t one_ws(char **args)
 	if (read_head(&frames).status != 101)
 		die("no upgrade");
 	for (int opcode = 0; opcode != 8;) {
-		while (frames.end - frames.at < 10 && frames.end - frames.at < 2)
-			fill(&frames);
+		need(&frames, 2);
 		const uint8_t *h = (const uint8_t *)frames.buf + frames.at;
 		size_t head = (h[1] & 127) == 127 ? 10 : (h[1] & 127) == 126 ? 4 : 2;
-		while (frames.end - frames.at < head) {
-			if (sizeof frames.buf - frames.end < 16) {
-				memmove(frames.buf, frames.buf + frames.at, frames.end - frames.at);
-				frames.end -= frames.at;
-				frames.at = 0;
-			}
-			fill(&frames);
-		}
+		need(&frames, head);
 		h = (const uint8_t *)frames.buf + frames.at;
 		uint64_t n = h[1] & 127;
 		if (head > 2)
