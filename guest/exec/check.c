@@ -16,12 +16,12 @@ static bool are_bools(const bool *first, const bool *last)
 static bool ring_fits(const struct ring *r)
 {
 	return r->end < WIRE_OFFSET_END && r->base <= r->end && r->wide <= EXEC_WIDE &&
-	       r->end - r->base <= ring_size(r);
+	       r->whole <= (r->wide != 0) && r->end - r->base <= ring_size(r);
 }
 
 static bool output_fits(const struct exec_output *o)
 {
-	return are_bools(&o->readable, &o->eof_sent) && ring_fits(&o->ring) && o->acked <= o->ring.end &&
+	return are_bools(&o->readable, &o->asked) && ring_fits(&o->ring) && o->acked <= o->ring.end &&
 	       o->sent <= o->ring.end && o->limit < WIRE_OFFSET_END && (o->fd < 0) == o->eof;
 }
 

@@ -16,6 +16,7 @@
 
 #define SPAWN_DEADLINE (10 * NSEC_PER_SEC)
 #define GRACE_DEFAULT_MS 2000
+#define RING_SPREAD_AFTER 4                /* CREDITs that found it starved */
 #define START_LATE (10 * NSEC_PER_MSEC)    /* at most that a start is told of that may wait */
 #define QUIET (250 * NSEC_PER_MSEC)        /* since a cgroup was given back: time to make it anew */
 #define RENEWAL_PAUSE (10 * NSEC_PER_MSEC) /* between two of them */
@@ -236,15 +237,22 @@ static void hang_up(struct execs *x, int row)
 	tell(x, row, EXEC_NEWS_INPUT);
 }
 
-/* More of it on its way at once: here, and in its pipe, so that program and agent wake each other less often.
- */
+/* Program and agent wake each other less often with a large pipe. On one processor that is all there is to
+ * it: they take turns anyway. On two they work side by side, and what one has written should not have left
+ * the caches before the other reads it: with 256 KiB an output is a quarter slower than with these. */
+static int wide_pipe(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 128 * 1024 : RING_WIDE;
+}
+
+/* More of it on its way at once, here and in its pipe. */
 static bool widen(struct execs *x, int row, int i)
 {
 	struct exec_row *r = row_of(x, row);
 	if (!r->attached || !exec_output_cramped(&r->out[i]) ||
 	    !exec_table_widen(&x->table, row, CHANNEL_STDOUT + i))
 		return false;
-	fcntl(r->out[i].fd, F_SETPIPE_SZ, RING_WIDE); /* a terminal has none to set */
+	fcntl(r->out[i].fd, F_SETPIPE_SZ, wide_pipe()); /* a terminal has none to set */
 	return true;
 }
 
@@ -603,6 +611,10 @@ int execs_credit(struct execs *x, int row, enum frame_channel c, uint64_t acked,
 	int e = exec_output_credit(o, acked, limit);
 	if (e < 0)
 		return e;
+	/* It is acknowledged too late for what it may hold: now and then is chance, in a row it is a host
+	 * with a log. */
+	if (o->starved >= RING_SPREAD_AFTER && o->ring.wide && !o->ring.whole)
+		ring_spread(&o->ring, exec_table_ring(&x->table, row, c));
 	pump_output(x, row, i);
 	if (o->eof && ring_used(&o->ring) == 0)
 		exec_table_narrow(&x->table, row, c); /* the row may be kept for long */

@@ -34,15 +34,19 @@ bool exec_output_cramped(const struct exec_output *o)
 	return o->readable && !o->eof && ring_free(&o->ring) == 0 && o->limit > o->ring.end;
 }
 
-bool exec_output_wants_credit(const struct exec_output *o)
+bool exec_output_asks_credit(struct exec_output *o)
 {
-	return o->sent > o->ring.base && o->sent - o->ring.base >= ring_size(&o->ring) / 2;
+	bool asks = !o->asked && o->sent > o->ring.base && o->sent - o->ring.base >= ring_size(&o->ring) / 2;
+	o->asked |= asks;
+	return asks;
 }
 
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit)
 {
 	if (acked > o->ring.end)
 		return -EPROTO;
+	o->asked = false;
+	o->starved = exec_output_cramped(o) && o->sent == o->ring.end ? o->starved + 1 : 0;
 	if (acked > o->acked)
 		o->acked = acked;
 	if (acked > o->sent)

@@ -10,14 +10,16 @@
  * a gap is due. */
 struct exec_output {
 	struct ring ring;
-	uint64_t acked; /* in the host's log, for the life of the row */
-	uint64_t sent;  /* handed to the stream */
-	uint64_t limit; /* of the stream's credit */
-	int fd;         /* read end, -1 once ended */
-	bool readable;  /* may have something: epoll said so, and no read has come up short since */
-	bool hung_up;   /* the last writer is gone: no further edge will come, so read on to the end */
-	bool eof;       /* the ring's end is the end */
-	bool eof_sent;  /* on this stream */
+	uint64_t acked;   /* in the host's log, for the life of the row */
+	uint64_t sent;    /* handed to the stream */
+	uint64_t limit;   /* of the stream's credit */
+	int fd;           /* read end, -1 once ended */
+	bool readable;    /* may have something: epoll said so, and no read has come up short since */
+	bool hung_up;     /* the last writer is gone: no further edge will come, so read on to the end */
+	bool eof;         /* the ring's end is the end */
+	bool eof_sent;    /* on this stream */
+	bool asked;       /* for credit, since it last came */
+	uint32_t starved; /* CREDITs in a row that found the ring full and all of it sent */
 };
 
 /* How a channel is read; bits. */
@@ -35,9 +37,10 @@ bool exec_output_read(struct exec_output *o, uint8_t *mem, unsigned how);
 /* Whether nothing but the ring keeps it from reading on: there is more, and credit for it. */
 bool exec_output_cramped(const struct exec_output *o);
 
-/* Whether what was sent and is not in the host's log yet fills half of the ring. What is not sent does not
- * count: credit does not hasten it, and each is a packet that interrupts what sends it. */
-bool exec_output_wants_credit(const struct exec_output *o);
+/* Whether to ask for credit, which is done once until it comes: what was sent and is not in the host's log
+ * yet fills half of the ring. What is not sent does not count: credit does not hasten it, and each is a
+ * packet that interrupts what sends it. */
+bool exec_output_asks_credit(struct exec_output *o);
 
 /* The host's CREDIT. Returns 0, or -EPROTO if it acknowledges what does not exist. */
 int exec_output_credit(struct exec_output *o, uint64_t acked, uint64_t limit);

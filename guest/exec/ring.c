@@ -55,7 +55,19 @@ void ring_move(struct ring *r, uint8_t *from, uint8_t *to, uint32_t wide)
 	struct iovec iov[2];
 	int pieces = ring_span(r, from, r->base, r->end, iov);
 	r->wide = wide;
+	r->whole = 0;
 	r->end = r->base;
 	for (int i = 0; i < pieces; i++)
 		ring_put(r, to, iov[i].iov_base, iov[i].iov_len);
+}
+
+void ring_spread(struct ring *r, uint8_t *mem)
+{
+	const size_t half = RING_WIDE / 2;
+	r->whole = 1;
+	for (uint64_t at = r->base, next; at < r->end; at = next) {
+		next = at - at % half + half < r->end ? at - at % half + half : r->end;
+		if (at & half)
+			memcpy(mem + at % RING_WIDE, mem + at % half, (size_t)(next - at));
+	}
 }

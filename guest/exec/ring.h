@@ -8,17 +8,18 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define RING_SIZE 65536u  /* a power of two, and what a pipe holds */
-#define RING_WIDE 524288u /* likewise, of those few that carry much */
+#define RING_SIZE 65536u   /* a power of two, and what a pipe holds */
+#define RING_WIDE 1048576u /* likewise, of those few that carry much: at first they use half of it */
 
 struct ring {
 	uint64_t base, end; /* base <= end <= base + ring_size() */
 	uint32_t wide;      /* 0, or which of the wide ones it is, from 1 */
+	uint32_t whole;     /* 1: all of that is used */
 };
 
 static inline size_t ring_size(const struct ring *r)
 {
-	return r->wide ? RING_WIDE : RING_SIZE;
+	return r->whole ? RING_WIDE : r->wide ? RING_WIDE / 2 : RING_SIZE;
 }
 
 static inline size_t ring_used(const struct ring *r)
@@ -49,6 +50,9 @@ void ring_put(struct ring *r, uint8_t *mem, const uint8_t *bytes, size_t n);
 /* Takes what it holds from one memory to another and goes on there, as the wide ring of that number (0: an
  * ordinary one, which must have room for it). */
 void ring_move(struct ring *r, uint8_t *from, uint8_t *to, uint32_t wide);
+
+/* A wide ring uses all of its memory from now on. */
+void ring_spread(struct ring *r, uint8_t *mem);
 
 /* Forgets everything below `to`; base <= to <= end. */
 static inline void ring_release(struct ring *r, uint64_t to)

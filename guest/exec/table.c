@@ -128,7 +128,7 @@ bool exec_table_widen(struct exec_table *t, int row, enum frame_channel c)
 	if (r->wide || wide > EXEC_WIDE)
 		return false;
 	if (owners[wide])
-		owners[wide]->wide = 0; /* empty: there is nothing to move */
+		owners[wide]->wide = owners[wide]->whole = 0; /* empty: there is nothing to move */
 	ring_move(r, t->arena->rings[row][c], t->arena->wide[wide - 1], wide);
 	return true;
 }
@@ -144,7 +144,7 @@ void exec_table_narrow(struct exec_table *t, int row, enum frame_channel c)
 	struct ring *r = exec_table_window(t, row, c);
 	if (r->wide && r->wide <= EXEC_WIDE) /* a row that was handed over and is refused may say anything */
 		punch(t, t->arena->wide[r->wide - 1], RING_WIDE);
-	r->wide = 0;
+	r->wide = r->whole = 0;
 }
 
 void exec_table_release(struct exec_table *t, int row)

@@ -15,7 +15,7 @@
 
 /* What the arena holds and how: raised with every change to that (tests/agent/test_upgrade.py sees one),
  * since an upgraded agent goes on with the rows as they lie. */
-#define EXEC_LAYOUT 3
+#define EXEC_LAYOUT 4
 
 #define EXEC_ROWS 1024
 #define EXEC_ID_SIZE 16

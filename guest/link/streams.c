@@ -262,7 +262,7 @@ static void add_frame(struct streams_batch *b, struct streams *s, int row, enum 
 		body_len = (size_t)(chunk.to - chunk.from);
 		head_len = frame_put_data_head(head, id, c, chunk.from, body_len);
 		if (s->marks_wanted_credit &&
-		    exec_output_wants_credit(&row_of(s, row)->out[c - CHANNEL_STDOUT]))
+		    exec_output_asks_credit(&row_of(s, row)->out[c - CHANNEL_STDOUT]))
 			frame_add_flag(head, FRAME_CREDIT_WANTED);
 	}
 	b->pieces[b->n++] = (struct iovec){head, head_len};

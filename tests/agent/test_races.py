@@ -191,7 +191,7 @@ def test_ten_thousand_in_a_row(own_agent):
     assert own_agent.memory() <= after + 16
 
 
-WIDE_PAGES = 512 // 4  # an output that flows has such a ring until its end
+WIDE_PAGES = 1024 // 4  # an output that flows has such a ring until its end
 
 
 def test_a_stream_of_data_costs_no_memory(own_agent):

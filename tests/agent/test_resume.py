@@ -34,6 +34,26 @@ def test_without_credit_the_process_blocks(own_agent):
     assert x.end[STDOUT] == 100000000
 
 
+def test_a_ring_grows_for_a_host_that_is_late(conn):
+    """It acknowledges all there is, when nothing more comes: so much was on its way."""
+    numbers = "".join(f"{i}\n" for i in range(1, 1_000_001)).encode()
+    x = conn.start("seq", "1000000", limit=None, first_limit=16 * MB)
+    heaps = []
+    while x.end[STDOUT] < len(numbers):
+        before = x.end[STDOUT]
+        conn.settle(0.05)
+        if x.end[STDOUT] > before:
+            continue
+        heaps.append(before - sum(heaps))
+        conn.grant(x, STDOUT, 16 * MB)
+        conn.wait(lambda: x.end[STDOUT] > before)
+    conn.grant(x, STDOUT, 16 * MB)
+    conn.finish(x)
+    assert x.stdout == numbers
+    heaps = heaps[:-1]
+    assert max(heaps) == MB and heaps.count(MB) > 2 and heaps.index(MB) <= 6, heaps
+
+
 def test_a_kill_does_not_wait_for_output(conn):
     """The reader has given no credit and the process is stuck in write(2): the end comes all the same, with its total."""
     x = conn.started(conn.start("cat", "/dev/zero", limit=0, keep=False))

@@ -547,7 +547,7 @@ def test_not_while_it_shuts_down(own_agent):
 
 # ---- what two programs have to agree on ----
 
-LAYOUTS = {1: "9921c1ae1cc43379", 2: "a0bd161df3c9f09a", 3: "54903a5741ef27b6"}  # EXEC_LAYOUT: of what
+LAYOUTS = {1: "9921c1ae1cc43379", 2: "a0bd161df3c9f09a", 3: "54903a5741ef27b6", 4: "272c2925d0f56993"}  # EXEC_LAYOUT: of what
 
 
 def test_another_arena_has_another_number():

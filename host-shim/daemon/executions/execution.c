@@ -355,17 +355,19 @@ static uint64_t window(struct execution *x)
 
 /* Each frame of credit interrupts the guest. While what came is on its way into the log there will be more to
  * acknowledge in a moment, and with that comes the next occasion to look. An agent that says when it wants
- * credit gets none for a few lines; the last goes with the acknowledgement. */
+ * credit gets it when all up to there is in the log, and none for a few lines; the last goes with the
+ * acknowledgement. */
 static bool worth_telling(const struct execution *x, int c)
 {
 	const struct log_point *accepted = log_accepted(x->log);
 	uint64_t acked = log_acked(x->log)->offset[c];
-	bool wanted = x->wanted[c] > x->credited[c] || !(x->session->features & WIRE_FEATURE_CREDIT_WANTED);
 	bool ended = accepted->eof[c] && (!x->exited || x->ack_sent || x->acked);
+	bool asks = x->session->features & WIRE_FEATURE_CREDIT_WANTED;
 	if (acked <= x->credited[c])
 		return false;
 	return acked - x->credited[c] >= EXECUTION_WINDOW / 2 ||
-	       (acked == accepted->offset[c] && (wanted || ended));
+	       (x->wanted[c] > x->credited[c] && acked >= x->wanted[c]) ||
+	       (acked == accepted->offset[c] && (ended || !asks));
 }
 
 static void put_credit(struct execution *x, int c)
@@ -380,13 +382,15 @@ static void put_credit(struct execution *x, int c)
 
 static void send_credit(struct execution *x)
 {
-	const struct log_point *accepted = log_accepted(x->log);
+	const struct log_point *accepted = log_accepted(x->log), *acked = log_acked(x->log);
 	uint64_t w = window(x);
 	for (int c = CHANNEL_STDOUT; c <= CHANNEL_STDERR; c++) {
 		uint64_t limit = accepted->offset[c] + w;
-		/* A limit alone is worth a frame only if it is much, or all there was is used up. */
-		bool wider = limit > x->limit[c] && (limit - x->limit[c] >= EXECUTION_WINDOW / 2 ||
-						     x->limit[c] <= accepted->offset[c]);
+		/* A limit alone is worth a frame only if it is much, or all there was is used up; and not
+		 * while there will be something to acknowledge with it. */
+		bool wider =
+			acked->offset[c] == accepted->offset[c] && limit > x->limit[c] &&
+			(limit - x->limit[c] >= EXECUTION_WINDOW / 2 || x->limit[c] <= accepted->offset[c]);
 		if (!worth_telling(x, c) && (!wider || accepted->eof[c]))
 			continue;
 		if (x->limit[c] < limit)

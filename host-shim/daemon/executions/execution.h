@@ -10,7 +10,7 @@
 #include "host-shim/daemon/link/link.h"
 #include "proto/clock.h"
 
-#define EXECUTION_WINDOW (512u * 1024)    /* credit per channel beyond what the log has accepted … */
+#define EXECUTION_WINDOW (1024u * 1024)   /* credit per channel beyond what the log has accepted … */
 #define EXECUTION_WINDOW_MIN (16u * 1024) /* … shrunk, not below this, when many run: */
 #define EXECUTIONS_WINDOWS (128ull << 20) /* the sum of all windows, which bounds memory */
 #define EXECUTION_HOLD_MS 45000u          /* a reader that makes progress within holds the tail */

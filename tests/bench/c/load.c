@@ -20,7 +20,7 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 
-#define WINDOW (512 * 1024) /* what tenond gives */
+#define WINDOW (1024 * 1024)
 
 struct line {
 	int fd;

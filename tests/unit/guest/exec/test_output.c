@@ -78,24 +78,46 @@ static void sends_what_it_reads_then_eof(void **state)
 }
 
 /* Bytes that only the transport holds up call for none: it would interrupt what sends them. */
-static void credit_is_wanted_for_what_was_sent(void **state)
+static void credit_is_asked_for_what_was_sent(void **state)
 {
 	struct fixture *f = *state;
 	feed(f, 65536);
 	assert_true(exec_output_read(&f->o, mem, 0));
-	assert_false(exec_output_wants_credit(&f->o));
+	assert_false(exec_output_asks_credit(&f->o));
 	f->o.limit = RING_SIZE / 2 - 1;
 	assert_next(&f->o, CHUNK_DATA, 0, RING_SIZE / 2 - 1);
-	assert_false(exec_output_wants_credit(&f->o));
+	assert_false(exec_output_asks_credit(&f->o));
 	f->o.limit = RING_SIZE / 2;
 	assert_next(&f->o, CHUNK_DATA, RING_SIZE / 2 - 1, RING_SIZE / 2);
-	assert_true(exec_output_wants_credit(&f->o));
+	assert_true(exec_output_asks_credit(&f->o));
+	assert_false(exec_output_asks_credit(&f->o)); /* once is enough */
+	assert_int_equal(exec_output_credit(&f->o, 0, RING_SIZE / 2), 0);
+	assert_true(exec_output_asks_credit(&f->o)); /* what came was not enough */
 	assert_int_equal(exec_output_credit(&f->o, 1, RING_SIZE / 2), 0);
-	assert_false(exec_output_wants_credit(&f->o));
+	assert_false(exec_output_asks_credit(&f->o));
 	/* The oldest bytes went: nothing below the ring is waited for. */
 	exec_output_attach(&f->o, RING_SIZE / 4, RING_SIZE);
 	ring_release(&f->o.ring, RING_SIZE);
-	assert_false(exec_output_wants_credit(&f->o));
+	assert_false(exec_output_asks_credit(&f->o));
+}
+
+/* The host is slow to acknowledge: not the transport, not the program. */
+static void starves_on_late_credit(void **state)
+{
+	struct fixture *f = *state;
+	for (int i = 0; i < 3; i++) {
+		uint64_t base = f->o.ring.base;
+		feed(f, ring_free(&f->o.ring));
+		assert_true(exec_output_read(&f->o, mem, 0));
+		feed(f, 1); /* and there is more */
+		assert_next(&f->o, CHUNK_DATA, f->o.sent, f->o.sent + FRAME_DATA_FULL);
+		if (i < 2)
+			assert_next(&f->o, CHUNK_DATA, f->o.sent, f->o.ring.end);
+		assert_int_equal(exec_output_credit(&f->o, base + RING_SIZE, 1 << 20), 0);
+		assert_int_equal(f->o.starved, (i + 1) % 3); /* the third time not all was sent */
+		char one;
+		assert_int_equal(read(f->o.fd, &one, 1), 1);
+	}
 }
 
 static void a_full_ring_blocks(void **state)
@@ -203,15 +225,11 @@ static void the_total_counts_what_is_in_the_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(sends_what_it_reads_then_eof),
-		TEST(credit_is_wanted_for_what_was_sent),
-		TEST(a_full_ring_blocks),
-		TEST(drop_oldest_tells_one_gap),
-		TEST(a_gap_may_pass_the_limit),
-		TEST(credit_is_honoured),
-		TEST(attach_resumes_exactly),
-		TEST(eof_is_sent_to_each_stream),
-		TEST(the_total_counts_what_is_in_the_pipe),
+		TEST(sends_what_it_reads_then_eof), TEST(credit_is_asked_for_what_was_sent),
+		TEST(starves_on_late_credit),       TEST(a_full_ring_blocks),
+		TEST(drop_oldest_tells_one_gap),    TEST(a_gap_may_pass_the_limit),
+		TEST(credit_is_honoured),           TEST(attach_resumes_exactly),
+		TEST(eof_is_sent_to_each_stream),   TEST(the_total_counts_what_is_in_the_pipe),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

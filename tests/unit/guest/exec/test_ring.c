@@ -18,15 +18,20 @@ static uint8_t byte_at(uint64_t offset)
 	return (uint8_t)(offset * 31 + offset / 251);
 }
 
-static void assert_holds(const struct ring *r)
+static void assert_holds_in(uint8_t *memory, const struct ring *r)
 {
 	struct iovec iov[2];
-	int pieces = ring_span(r, mem, r->base, r->end, iov);
+	int pieces = ring_span(r, memory, r->base, r->end, iov);
 	uint64_t offset = r->base;
 	for (int i = 0; i < pieces; i++)
 		for (size_t k = 0; k < iov[i].iov_len; k++)
 			assert_int_equal(((uint8_t *)iov[i].iov_base)[k], byte_at(offset++));
 	assert_true(offset == r->end);
+}
+
+static void assert_holds(const struct ring *r)
+{
+	assert_holds_in(mem, r);
 }
 
 static void spans_wrap(void **state)
@@ -70,25 +75,42 @@ static void keeps_what_was_put(void **state)
 static void goes_on_in_wider_memory(void **state)
 {
 	(void)state;
-	static uint8_t wide[RING_WIDE], bytes[RING_WIDE];
+	static uint8_t wide[RING_WIDE], bytes[RING_WIDE / 2];
 	struct ring r = {.base = 5 * RING_SIZE - 100, .end = 5 * RING_SIZE - 100};
 	for (size_t i = 0; i < sizeof bytes; i++)
 		bytes[i] = byte_at(r.end + i);
 	ring_put(&r, mem, bytes, RING_SIZE);
 	ring_move(&r, mem, wide, 2);
-	assert_int_equal(ring_free(&r), RING_WIDE - RING_SIZE);
-	ring_put(&r, wide, bytes + RING_SIZE, RING_WIDE - RING_SIZE);
+	assert_int_equal(ring_free(&r), sizeof bytes - RING_SIZE);
+	ring_put(&r, wide, bytes + RING_SIZE, sizeof bytes - RING_SIZE);
 	assert_int_equal(ring_free(&r), 0);
-	struct iovec iov[2];
-	int pieces = ring_span(&r, wide, r.base, r.end, iov);
-	uint64_t offset = r.base;
-	for (int i = 0; i < pieces; i++)
-		for (size_t k = 0; k < iov[i].iov_len; k++)
-			assert_int_equal(((uint8_t *)iov[i].iov_base)[k], byte_at(offset++));
+	assert_holds_in(wide, &r);
 	ring_release(&r, r.end - 50);
 	ring_move(&r, wide, mem, 0);
 	assert_int_equal(ring_free(&r), RING_SIZE - 50);
 	assert_holds(&r);
+}
+
+static void spreads_over_all_of_wide_memory(void **state)
+{
+	(void)state;
+	static uint8_t wide[RING_WIDE], bytes[RING_WIDE];
+	const size_t half = RING_WIDE / 2;
+	static const uint64_t ends[] = {
+		0, 1, RING_WIDE / 2 - 1, RING_WIDE / 2, RING_WIDE / 2 + 1, RING_WIDE - 1};
+	for (int i = 0; i < 100; i++) {
+		uint64_t base = 7 * half + (i < 6 ? ends[i] : (uint64_t)rand() % RING_WIDE);
+		size_t used = i % 6 ? ends[i % 6] % (half + 1) : half;
+		struct ring r = {.base = base, .end = base, .wide = 1};
+		for (size_t k = 0; k < sizeof bytes; k++)
+			bytes[k] = byte_at(base + k);
+		ring_put(&r, wide, bytes, used);
+		ring_spread(&r, wide);
+		assert_int_equal(ring_free(&r), RING_WIDE - used);
+		assert_holds_in(wide, &r);
+		ring_put(&r, wide, bytes + used, RING_WIDE - used);
+		assert_holds_in(wide, &r);
+	}
 }
 
 static void moves_between_pipes(void **state)
@@ -127,6 +149,7 @@ int main(void)
 		cmocka_unit_test(spans_wrap),
 		cmocka_unit_test(keeps_what_was_put),
 		cmocka_unit_test(goes_on_in_wider_memory),
+		cmocka_unit_test(spreads_over_all_of_wide_memory),
 		cmocka_unit_test(moves_between_pipes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

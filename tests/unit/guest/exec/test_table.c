@@ -148,7 +148,9 @@ static void wide_rings_go_to_who_needs_them(void **state)
 		assert_int_equal(exec_table_ring(&t, rows[i], CHANNEL_STDERR)[7], 70 + i);
 	}
 	assert_true(exec_table_wide_fits(&t));
-	assert_false(exec_table_widen(&t, rows[0], CHANNEL_STDERR));      /* it has one */
+	assert_false(exec_table_widen(&t, rows[0], CHANNEL_STDERR)); /* it has one */
+	ring_spread(exec_table_window(&t, rows[1], CHANNEL_STDERR),
+		    exec_table_ring(&t, rows[1], CHANNEL_STDERR));
 	exec_table_window(&t, rows[1], CHANNEL_STDERR)->base = RING_SIZE; /* holds nothing any more */
 	assert_true(exec_table_widen(&t, rows[EXEC_WIDE], CHANNEL_STDERR));
 	assert_int_equal(ring_size(exec_table_window(&t, rows[1], CHANNEL_STDERR)), RING_SIZE);
