@@ -1,17 +1,12 @@
 """tenond's loop spun for five seconds after a client had closed while more was queued for it than its socket took: in
 one of two cases, as the close met a frame out of memory or out of a file."""
 
-import os
 import socket
 import struct
 import time
 
+import processor
 from websocket import ABNF
-
-
-def processor_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def close_while_full(client, box):
@@ -29,8 +24,6 @@ def test_a_close_behind_a_full_queue_leaves_nothing_to_do(daemon, client, box):
     spent = []
     for _ in range(8):
         ws = close_while_full(client, box)
-        before = processor_seconds(daemon.process.pid)
-        time.sleep(0.5)
-        spent.append(processor_seconds(daemon.process.pid) - before)
+        spent.append(processor.used_within(daemon.process.pid, 0.5))
         ws.sock.close()
     assert max(spent) < 0.25, spent

@@ -11,7 +11,6 @@
 #include "host-shim/daemon/link/unpack.h"
 
 #define TOTAL_UNKNOWN UINT64_MAX /* EOF tells (WIRE.md §5) */
-#define EXIT_RECORD_MAX 4096u
 
 static const struct failure ended_failure = {.kind = FAIL_CONFLICT, .message = "the execution has ended"};
 
@@ -117,7 +116,7 @@ static int take_exit(struct execution *x, const Tenon__ExitRecord *m, struct err
 	if ((m->stdout_total >= WIRE_OFFSET_END && m->stdout_total != TOTAL_UNKNOWN) ||
 	    (m->stderr_total >= WIRE_OFFSET_END && m->stderr_total != TOTAL_UNKNOWN))
 		return err_set(e, "exit", EPROTO, "totals beyond 2^62");
-	uint8_t packed[EXIT_RECORD_MAX];
+	uint8_t packed[LOG_EXIT_MAX];
 	size_t len = tenon__exit_record__get_packed_size(m);
 	if (len > sizeof packed)
 		return err_set(e, "exit", EPROTO, "an exit record of %zu bytes", len);

@@ -62,7 +62,7 @@ static bool shape_holds(const struct record *r)
 	case RECORD_EOF:
 		return output && r->len == 0;
 	case RECORD_EXIT:
-		return r->channel == 0 && r->len <= LOG_PAYLOAD_MAX && r->offset == 0;
+		return r->channel == 0 && r->len <= LOG_EXIT_MAX && r->offset == 0;
 	default:
 		return false;
 	}

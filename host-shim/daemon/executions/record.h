@@ -10,7 +10,8 @@
 
 #define LOG_SEGMENT_HEADER 64
 #define LOG_RECORD_HEADER 40
-#define LOG_PAYLOAD_MAX (256u << 10)
+#define LOG_PAYLOAD_MAX (256u << 10) /* of data */
+#define LOG_EXIT_MAX 4096
 #define LOG_ID_SIZE 16
 
 enum record_kind { RECORD_DATA = 1, RECORD_GAP = 2, RECORD_EOF = 3, RECORD_EXIT = 4 };

@@ -12,6 +12,9 @@
 
 #include "proto/cleanup.h"
 
+_Static_assert(SEGMENT_BUFFER >= LOG_RECORD_HEADER + LOG_EXIT_MAX && SEGMENT_BUFFER >= SEGMENT_AHEAD,
+	       "what is not left in the file fits the buffer");
+
 void segment_name(char out[SEGMENT_NAME_SIZE], uint64_t position)
 {
 	snprintf(out, SEGMENT_NAME_SIZE, "%016" PRIx64 ".log", position);

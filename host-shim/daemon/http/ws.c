@@ -130,7 +130,7 @@ static void watch(struct ws *w)
 	int events = 0;
 	if (w->finished)
 		return;
-	bool reads = may_read(w) && wslay_event_want_read(w->wslay);
+	bool reads = !w->lingering && may_read(w) && wslay_event_want_read(w->wslay);
 	if (w->lingering || reads)
 		events |= UV_READABLE;
 	/* What MHD has read already does not make the socket readable: writable it is, and so step runs. */
@@ -437,8 +437,8 @@ static void step(struct ws *w, bool readable)
 {
 	w->budget = READ_BUDGET;
 	w->burst = 0;
-	bool reads = readable && !w->lingering && wslay_event_want_read(w->wslay);
-	if (reads && wslay_event_recv(w->wslay) != 0)
+	bool reads = (readable || w->early_at < w->early_len) && !w->lingering;
+	if (reads && wslay_event_want_read(w->wslay) && wslay_event_recv(w->wslay) != 0)
 		return finish(w);
 	if (send_queued(w) < 0)
 		return finish(w);
@@ -457,7 +457,7 @@ static void on_poll(uv_poll_t *p, int status, int events)
 	if (status < 0 || events == UV_DISCONNECT)
 		finish(w);
 	else
-		step(w, (events & UV_READABLE) || w->early_at < w->early_len);
+		step(w, events & UV_READABLE);
 }
 
 static void on_ping_time(uv_timer_t *t)

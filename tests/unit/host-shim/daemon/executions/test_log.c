@@ -210,6 +210,7 @@ static void test_hostile_records(void **state)
 		{.kind = RECORD_GAP, .channel = 1, .len = 7},
 		{.kind = RECORD_EOF, .channel = 2, .len = 1},
 		{.kind = RECORD_EXIT, .channel = 1, .len = 1},
+		{.kind = RECORD_EXIT, .channel = 0, .len = LOG_EXIT_MAX + 1},
 		{.kind = 5, .channel = 1, .len = 1},
 		{.kind = 0},
 	};
