@@ -221,7 +221,7 @@ build/tests/e2e/guests/%: tests/e2e/guests/%.c Makefile | build/static/done
 	$(Q)musl-gcc $(COMMON) $(flags_musl) -MF $@.d -static -s $< -o $@
 
 # What `make bench` measures with: clients that cost little (build/bench/bin), and the floor, which runs in a guest too.
-bench_hosts := build/bench/bin/load build/bench/bin/rest build/bench/bin/standin
+bench_hosts := build/bench/bin/load build/bench/bin/rest build/bench/bin/standin build/bench/bin/least
 bench := $(bench_hosts) build/bench/bin/floor
 
 $(bench_hosts): build/bench/bin/%: tests/bench/c/%.c build/host/libproto.a Makefile | $(gen_h)

@@ -13,6 +13,7 @@ from conftest import Daemon
 from harness import BIN, TOP, Failed, samples
 from vmm import AgentVm, make_upper
 
+AGENT = TOP / "build/guest/tenon-init"
 FLOOR_PORT, PLAIN_PORT = 5001, 900
 
 
@@ -109,7 +110,7 @@ class PlainLink(Place):
         self.data.mkdir()
         at = {side: self.folder / f"{side}.sock" for side in ("agent", "floor")}
         self.log = open(self.folder / "log", "wb")
-        self.agent = self.spawn(TOP / "build/guest/tenon-init", "--listen", f"unix:{at['agent']}", stderr=self.log)
+        self.agent = self.spawn(AGENT, "--listen", f"unix:{at['agent']}", stderr=self.log)
         self.spawn(BIN / "floor", f"unix:{at['floor']}")
         for path in at.values():
             await_listener(path)
@@ -135,7 +136,7 @@ class GuestLink(Place):
             self.vm.configured()
             with self.vm.bulk() as bulk:
                 bulk.put((BIN / "floor").read_bytes(), write={"at": {"path": b"/bin/floor"}, "mode": 0o755})
-                bulk.put((TOP / "build/guest/tenon-init").read_bytes(),
+                bulk.put(AGENT.read_bytes(),
                          write={"at": {"path": b"/bin/tenon-init"}, "mode": 0o755})
             # The loads fence this connection; the executions go on.
             for command in (("/bin/floor", f"vsock:{FLOOR_PORT}"), ("/bin/tenon-init", "--listen", f"vsock:{PLAIN_PORT}")):
@@ -196,9 +197,9 @@ class Rest(Place):
         raise Failed("the box has no vsock.sock")
 
     def use_floor(self, target):
-        """Relays to the floor in tenond's place, for what tenond streams; the log lies where tenond's do."""
+        """Relays to the floor in tenond's place, for what tenond streams; the files lie where tenond's do."""
         self.floor_at = target
-        for kind, log in (("bare", []), ("logged", [self.home]), ("filed", [self.home, 16])):
+        for kind, log in (("bare", []), ("filed", [self.home])):
             self.relay_ports[kind] = free_port()
             self.spawn(BIN / "standin", "--relay", self.relay_ports[kind], target, *log)
 
@@ -208,6 +209,26 @@ class Rest(Place):
     def floor(self, count, *args, relayed=""):
         at = f"tcp:{self.relay_ports[relayed]}" if relayed else self.floor_at
         return samples("load", "floor", at, count, *args)
+
+    def use_least(self):
+        """The least program in tenond's place, before an agent of its own: there is one host to each."""
+        at = self.home / "least"
+        at.mkdir()
+        with socket.socket(socket.AF_UNIX) as doorbell:
+            doorbell.bind(str(at / "vsock.sock_1001"))
+            doorbell.listen()
+            ready, told = os.pipe()
+            self.spawn(BIN / "standin", "--run-dir", at, "--ready-fd", told, pass_fds=[told],
+                       env={**os.environ, "TENON_INIT": str(AGENT)})
+            os.close(told)
+            with os.fdopen(ready) as f:
+                if f.readline() != "ready\n":
+                    raise Failed("the second stand-in did not start")
+            doorbell.settimeout(10)
+            doorbell.accept()[0].close()
+        self.relay_ports["least"] = free_port()
+        self.spawn(BIN / "least", self.relay_ports["least"], f"vsock:{at}/vsock.sock:1000", self.home,
+                   env={**os.environ, "BENCH_PRINTER": str(self.printer)})
 
     def clean(self):
         pass
@@ -229,7 +250,7 @@ def stand_in_environment(home):
     script = folder / "qemu-img"
     script.write_text("#!/bin/sh\n[ \"$1\" = resize ] || : >\"$5\"\n")
     script.chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}", "TENON_INIT": str(TOP / "build/guest/tenon-init")}
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "TENON_INIT": str(AGENT)}
 
 
 class PlainRest(Rest):
@@ -253,6 +274,7 @@ class PlainRest(Rest):
             self.spawn(BIN / "floor", f"unix:{at}/floor.sock")
             await_listener(at / "floor.sock")
             self.use_floor(f"vsock:{at}/vsock.sock:{FLOOR_PORT}")
+            self.use_least()
             self.data = self.folder / "data"
             self.data.mkdir()
         except BaseException:

@@ -11,146 +11,25 @@
  * - read|tarout PATH         the file or folder comes back */
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "agent.h"
 #include "net.h"
 #include "proto/bulk.pb-c.h"
-#include "proto/frame.h"
-#include "proto/message.h"
-
-#define WINDOW (1024 * 1024)
-
-struct line {
-	int fd;
-	uint32_t next_stream;
-	struct frame_reader reader;
-	uint8_t in[4 * FRAME_SIZE_MAX];
-};
 
 static struct line control, bulk;
 static const char *where;
 static int with_agent;
 static uint64_t epoch;
 
-/* ---- frames ---- */
-
-/* The next but hints, which are events of no stream. */
-static struct frame next_frame(struct line *l)
-{
-	struct frame f;
-	struct err e;
-	int r;
-	do
-		while ((r = frame_reader_next(&l->reader, &f, &e)) == 0)
-			if (frame_reader_fill(&l->reader, l->fd) <= 0)
-				die("the agent left");
-	while (r > 0 && f.type == FRAME_EVENT && f.stream == 0);
-	if (r < 0 || f.type == FRAME_GOAWAY || f.type == FRAME_RESET)
-		die("malformed, GOAWAY or RESET");
-	return f;
-}
-
-static uint32_t send_message(struct line *l, const ProtobufCMessage *m)
-{
-	static uint8_t buf[FRAME_SIZE_MAX];
-	size_t len = protobuf_c_message_get_packed_size(m), size = message_wire_size(len);
-	uint32_t stream = l->next_stream;
-	l->next_stream += 2;
-	protobuf_c_message_pack(m, buf + size - len);
-	message_put_frames(buf, len, stream, FRAME_REQ);
-	write_all(l->fd, buf, size);
-	return stream;
-}
-
-static void greet(struct line *l, Tenon__Role role)
-{
-	uint8_t buf[AGENT_MESSAGE_MAX];
-	l->fd = dial(where);
-	l->next_stream = 1;
-	write_all(l->fd, buf, agent_put_hello(buf, role, epoch));
-	frame_reader_init(&l->reader, l->in, sizeof l->in);
-	next_frame(l);
-}
-
-/* Where it was configured before, that is refused, and that is as well. */
-static void configure(void)
-{
-	uint8_t buf[AGENT_MESSAGE_MAX];
-	write_all(control.fd, buf, agent_put_configure(buf, control.next_stream));
-	control.next_stream += 2;
-	next_frame(&control);
-}
-
 /* ---- executions ---- */
 
-struct exec {
-	uint8_t id[16];
-	uint32_t stream;
-	uint64_t at, credited, limit, expected;
-	int left; /* frames that end it: the answer, the exit, two ends */
-};
-
-static void start(struct exec *x, const char *const *argv, size_t n, uint64_t expected)
-{
-	*x = (struct exec){.limit = WINDOW, .expected = expected, .left = 4};
-	if (getrandom(x->id, sizeof x->id, 0) != sizeof x->id)
-		die("getrandom");
-	ProtobufCBinaryData args[8];
-	for (size_t i = 0; i < n; i++)
-		args[i] = (ProtobufCBinaryData){strlen(argv[i]), (uint8_t *)argv[i]};
-	Tenon__Exec m = TENON__EXEC__INIT;
-	m.id = (ProtobufCBinaryData){sizeof x->id, x->id};
-	m.n_argv = n;
-	m.argv = args;
-	m.stdout_limit = m.stderr_limit = WINDOW;
-	m.answer_late = 1; /* as tenond has it where only the end is waited for */
-	Tenon__Request r = TENON__REQUEST__INIT;
-	r.op_case = TENON__REQUEST__OP_EXEC;
-	r.exec = &m;
-	x->stream = send_message(&control, &r.base);
-}
-
-static size_t put_credit(struct exec *x, uint8_t credit[FRAME_SMALL_MAX])
-{
-	x->credited = x->at;
-	x->limit = x->at + WINDOW;
-	return frame_put_credit(credit, x->stream, CHANNEL_STDOUT, x->credited, x->limit);
-}
-
-/* A frame of x. What came is acknowledged when tenond would, if its log were endless and instant. */
+/* What came is acknowledged when tenond would, if its log were endless and instant. */
 static void take(struct exec *x, const struct frame *f)
 {
-	uint8_t credit[FRAME_SMALL_MAX];
-	if (f->type != FRAME_DATA) {
-		if (f->type == FRAME_RSP && x->left < 4)
-			die("two answers");
-		x->left--;
-		return;
-	}
-	size_t len;
-	frame_data(f, &len);
-	x->at += len;
-	if (f->flags & FRAME_CREDIT_WANTED || x->at - x->credited >= WINDOW / 2)
-		write_all(control.fd, credit, put_credit(x, credit));
-}
-
-static void acknowledge(struct exec *x)
-{
-	uint8_t credit[FRAME_SMALL_MAX];
-	if (x->at != x->expected)
-		die("bytes are missing");
-	if (x->at > x->credited)
-		write_all(control.fd, credit, put_credit(x, credit));
-	Tenon__ExecAck ack = TENON__EXEC_ACK__INIT;
-	ack.id = (ProtobufCBinaryData){sizeof x->id, (uint8_t *)x->id};
-	Tenon__Request r = TENON__REQUEST__INIT;
-	r.op_case = TENON__REQUEST__OP_EXEC_ACK;
-	r.exec_ack = &ack;
-	send_message(&control, &r.base);
-	while (next_frame(&control).type != FRAME_RSP)
-		;
+	const uint8_t *data;
+	if (exec_take(x, f, &data) > 0)
+		exec_credit(&control, x, x->at);
 }
 
 /* Until the exit and all bytes are there; the acknowledgement comes after the clock has stopped, as tenond's
@@ -159,13 +38,13 @@ static uint64_t run(const char *const *argv, size_t n, uint64_t expected)
 {
 	struct exec x;
 	uint64_t began = now();
-	start(&x, argv, n, expected);
+	exec_start(&control, &x, argv, n, expected);
 	while (x.left > 0) {
-		struct frame f = next_frame(&control);
+		struct frame f = line_next(&control);
 		take(&x, &f);
 	}
 	uint64_t took = now() - began;
-	acknowledge(&x);
+	exec_acknowledge(&control, &x);
 	return took;
 }
 
@@ -217,9 +96,9 @@ static uint64_t one_many(char **args)
 	const char *const argv[] = {printer(), "--print", args[1]};
 	uint64_t began = now();
 	for (int i = 0; i < n; i++)
-		start(&all[i], argv, 3, strtoull(args[1], NULL, 10));
+		exec_start(&control, &all[i], argv, 3, strtoull(args[1], NULL, 10));
 	while (left > 0) {
-		struct frame f = next_frame(&control);
+		struct frame f = line_next(&control);
 		struct exec *x = &all[(f.stream - all[0].stream) / 2];
 		if (f.type == FRAME_EVENT)
 			check_code(&f);
@@ -229,7 +108,7 @@ static uint64_t one_many(char **args)
 	}
 	uint64_t took = now() - began;
 	for (int i = 0; i < n; i++)
-		acknowledge(&all[i]);
+		exec_acknowledge(&control, &all[i]);
 	return took;
 }
 
@@ -240,7 +119,7 @@ static uint64_t one_echo(char **args)
 	uint64_t began = now();
 	if (with_agent) {
 		write_all(control.fd, frame, frame_put_ping(frame, FRAME_PING, body));
-		next_frame(&control);
+		line_next(&control);
 	} else {
 		write_all(control.fd, body, sizeof body);
 		read_all(control.fd, body, sizeof body - 5);
@@ -252,8 +131,8 @@ static uint64_t one_echo(char **args)
 
 static void ask_bulk(Tenon__BulkRequest *m)
 {
-	send_message(&bulk, &m->base);
-	if (next_frame(&bulk).type != FRAME_RSP)
+	line_send(&bulk, &m->base);
+	if (line_next(&bulk).type != FRAME_RSP)
 		die("no answer");
 }
 
@@ -306,7 +185,7 @@ static uint64_t put(const char *path, const char *file, int archive)
 	}
 	if (with_agent) {
 		write_all(bulk.fd, buf, frame_put_eof(buf, stream, CHANNEL_STDIN, at));
-		if (next_frame(&bulk).type != FRAME_EOF)
+		if (line_next(&bulk).type != FRAME_EOF)
 			die("not taken");
 	} else {
 		read_all(control.fd, buf, 1);
@@ -343,7 +222,7 @@ static uint64_t get(const char *path, int archive)
 		else
 			r.read = &plain;
 		ask_bulk(&r);
-		while (next_frame(&bulk).type == FRAME_DATA)
+		while (line_next(&bulk).type == FRAME_DATA)
 			;
 		return now() - began;
 	}
@@ -410,10 +289,10 @@ int main(int argc, char **argv)
 		if (!with_agent) {
 			control.fd = dial(where);
 		} else {
-			greet(&control, TENON__ROLE__ROLE_MAIN);
-			configure();
+			line_open(&control, where, TENON__ROLE__ROLE_MAIN, epoch);
+			line_configure(&control);
 			if (rows[i].files)
-				greet(&bulk, TENON__ROLE__ROLE_BULK);
+				line_open(&bulk, where, TENON__ROLE__ROLE_BULK, epoch);
 		}
 		for (int n = atoi(argv[3]); n > 0; n--)
 			print_sample(rows[i].one(argv + 5));

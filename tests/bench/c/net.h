@@ -72,6 +72,26 @@ static inline int dial_tcp(int port)
 	return fd;
 }
 
+/* On loopback. */
+static inline int listen_tcp(int port)
+{
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in at = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 16) < 0)
+		die("bind");
+	return fd;
+}
+
+static inline int accept_tcp(int listener)
+{
+	int one = 1, fd = accept(listener, NULL, NULL);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	return fd;
+}
+
 /* "unix:PATH", "tcp:PORT", or "vsock:PATH:PORT", which is tenon-vmm's socket and a port behind it. */
 static inline int dial(const char *where)
 {

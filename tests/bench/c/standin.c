@@ -3,90 +3,27 @@
  * many VMs, and so that REST can be measured without an emulated processor behind it.
  *
  * - usage: standin …tenon-vmm's arguments…      TENON_INIT names the agent
- * - usage: standin --relay PORT TARGET [FOLDER [FILES]] TCP on loopback to TARGET (net.h), each connection
- *   alone; FOLDER: what goes to the client is written to a file there, without a name, and sent from it;
- *   FILES: to that many small ones, each made when it is its turn, and the oldest goes */
-#include <fcntl.h>
+ * - usage: standin --relay PORT TARGET [FOLDER]    TCP on loopback to TARGET (net.h), each connection alone;
+ *   FOLDER: what goes to the client is written to files there, and sent out of them (log.h) */
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
-#include <sys/sendfile.h>
 
 #include "agent.h"
+#include "log.h"
 #include "net.h"
 
 #define RELAY_STACK (128 * 1024)
 #define RELAY_BUFFER (64 * 1024)
 
-#define LOG_MAX (64 * 1024 * 1024) /* as tenond keeps no more of an output */
-#define LOG_FILES_MAX 64
-
 static const char *log_folder; /* NULL: nothing is kept */
-static int log_files;          /* 0: one, which is overwritten from its beginning */
-
-struct log {
-	int fds[LOG_FILES_MAX];
-	int turn;
-	off_t at;
-};
 
 struct direction {
 	int from, to;
-	struct log *log;
+	bool keeps;
 };
-
-static int open_log_file(void)
-{
-	int fd = open(log_folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-	if (fd < 0)
-		die(log_folder);
-	return fd;
-}
-
-static struct log *open_log(void)
-{
-	struct log *l = malloc(sizeof *l);
-	*l = (struct log){.fds = {open_log_file()}};
-	for (int i = 1; i < LOG_FILES_MAX; i++)
-		l->fds[i] = -1;
-	return l;
-}
-
-static void close_log(struct log *l)
-{
-	for (int i = 0; l && i < LOG_FILES_MAX; i++)
-		if (l->fds[i] >= 0)
-			close(l->fds[i]);
-	free(l);
-}
-
-static void next_file(struct log *l)
-{
-	l->at = 0;
-	if (log_files == 0)
-		return;
-	l->turn = (l->turn + 1) % log_files;
-	if (l->fds[l->turn] >= 0)
-		close(l->fds[l->turn]);
-	l->fds[l->turn] = open_log_file();
-}
-
-/* What a durable log cannot do without: each byte into a file, and what is sent on out of the file. False if
- * nobody takes it. */
-static bool send_by_file(struct log *l, int to, const uint8_t *buf, ssize_t n)
-{
-	if (l->at + n > LOG_MAX / (log_files ? log_files : 1))
-		next_file(l);
-	int fd = l->fds[l->turn];
-	if (pwrite(fd, buf, (size_t)n, l->at) != n)
-		die("the log");
-	for (off_t end = l->at + n; l->at < end;)
-		if (sendfile(to, fd, &l->at, (size_t)(end - l->at)) <= 0)
-			return false;
-	return true;
-}
 
 static bool send_all(int to, const uint8_t *buf, ssize_t n)
 {
@@ -100,23 +37,28 @@ static void *relay(void *arg)
 {
 	struct direction d = *(struct direction *)arg;
 	free(arg);
+	struct log log;
+	if (d.keeps)
+		log_open(&log, log_folder);
 	uint8_t buf[RELAY_BUFFER];
 	ssize_t n;
 	while ((n = read(d.from, buf, sizeof buf)) > 0)
-		if (!(d.log ? send_by_file(d.log, d.to, buf, n) : send_all(d.to, buf, n)))
+		if (!(d.keeps ? log_send(log_write(&log, buf, (size_t)n), (size_t)n, d.to)
+			      : send_all(d.to, buf, n)))
 			break;
-	close_log(d.log);
+	if (d.keeps)
+		log_close(&log);
 	shutdown(d.to, SHUT_RDWR);
 	shutdown(d.from, SHUT_RDWR);
 	return NULL;
 }
 
-static void start_direction(int from, int to, struct log *log)
+static void start_direction(int from, int to, bool keeps)
 {
 	pthread_t thread;
 	pthread_attr_t small;
 	struct direction *d = malloc(sizeof *d);
-	*d = (struct direction){from, to, log};
+	*d = (struct direction){from, to, keeps};
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, RELAY_STACK);
 	pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
@@ -127,8 +69,8 @@ static void start_direction(int from, int to, struct log *log)
 /* Both live as long as this process: a bench has few connections. */
 static void join(int a, int b)
 {
-	start_direction(a, b, NULL);
-	start_direction(b, a, log_folder ? open_log() : NULL);
+	start_direction(a, b, false);
+	start_direction(b, a, log_folder);
 }
 
 /* ---- the agent ---- */
@@ -223,16 +165,9 @@ static const char *argument(char **argv, const char *name)
 
 static void relay_tcp(int port, const char *target)
 {
-	int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in at = {.sin_family = AF_INET,
-				 .sin_port = htons((uint16_t)port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(listener, (struct sockaddr *)&at, sizeof at) < 0 || listen(listener, 16) < 0)
-		die("bind");
+	int listener = listen_tcp(port);
 	for (;;) {
-		int fd = accept(listener, NULL, NULL);
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		int fd = accept_tcp(listener);
 		join(fd, dial(target));
 	}
 }
@@ -240,11 +175,8 @@ static void relay_tcp(int port, const char *target)
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if (argc >= 4 && argc <= 6 && strcmp(argv[1], "--relay") == 0) {
+	if (argc >= 4 && argc <= 5 && strcmp(argv[1], "--relay") == 0) {
 		log_folder = argv[4];
-		log_files = argc == 6 ? atoi(argv[5]) : 0;
-		if (log_files < 0 || log_files > LOG_FILES_MAX)
-			return 2;
 		relay_tcp(atoi(argv[2]), argv[3]);
 	}
 	char agent[108], sock[108], floor_path[108], doorbell[108];
