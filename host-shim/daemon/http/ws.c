@@ -7,7 +7,6 @@
 
 #include "handshake.h"
 #include "internal.h"
-#include "proto/cleanup.h"
 
 #define SILENT_PINGS 3 /* so long in pings without a sign of the client, and it is gone */
 #define CLOSE_MS 5000  /* for the client to answer a close frame */
