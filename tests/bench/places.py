@@ -136,8 +136,7 @@ class GuestLink(Place):
             self.vm.configured()
             with self.vm.bulk() as bulk:
                 bulk.put((BIN / "floor").read_bytes(), write={"at": {"path": b"/bin/floor"}, "mode": 0o755})
-                bulk.put(AGENT.read_bytes(),
-                         write={"at": {"path": b"/bin/tenon-init"}, "mode": 0o755})
+                bulk.put(AGENT.read_bytes(), write={"at": {"path": b"/bin/tenon-init"}, "mode": 0o755})
             # The loads fence this connection; the executions go on.
             for command in (("/bin/floor", f"vsock:{FLOOR_PORT}"), ("/bin/tenon-init", "--listen", f"vsock:{PLAIN_PORT}")):
                 self.vm.conn.started(self.vm.conn.start(*command))

@@ -122,7 +122,7 @@ def plain_agent(report, place, rounds):
 
 
 KINDS = {"filed": ("a relay with files", "no tenond and no agent in it: what is left of 1 is what files take"),
-         "least": ("the least that keeps it", "the limit of stdout through REST")}
+         "least": ("the least that keeps it", "what the promise costs: the limit of stdout through REST, as far as we know")}
 
 
 def relays(report, place, rounds, size):

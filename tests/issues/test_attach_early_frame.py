@@ -16,6 +16,8 @@ def test_a_frame_behind_the_upgrade_leaves_nothing_to_do(daemon, client, box):
         s.sendall(UPGRADE.format(path=x.path).encode() + b"\x89\x84" + os.urandom(4) + b"ping")
         got = b""
         while b"\x88" not in got.partition(b"\r\n\r\n")[2]:
-            got += s.recv(65536)
+            piece = s.recv(65536)
+            assert piece, got
+            got += piece
         assert b"\x01out\n" in got and b"exit" in got
         assert processor.used_within(daemon.process.pid, 1) < 0.25

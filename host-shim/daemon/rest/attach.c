@@ -11,7 +11,7 @@
 
 #define FRAME_MAX (64u << 10)
 #define FILE_MIN 4096         /* less than this is not worth a sendfile(2) */
-#define FILE_MAX (256u << 10) /* of one frame: clients have limits for a message, a MiB or more */
+#define FILE_MAX (256u << 10) /* of one frame: some clients take no message above 1 MiB */
 #define CALLS_MAX 256         /* of one client under way: then it waits for the agent's answers */
 
 struct attach {

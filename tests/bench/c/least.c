@@ -2,7 +2,8 @@
  * client. Each byte is in a file before it is sent on and before the agent hears that it may forget it, the
  * files are as tenond's log has them, and they are written by a thread of their own, since a slow disk must
  * not stop who serves the others. No HTTP, no database, no records, one stream: what it is slower than the
- * bare relay is what the promise costs, and no tenond can be faster.
+ * bare relay is what the promise costs, unless somebody finds a better way to keep it (docs/bench.md says
+ * what was tried).
  *
  * usage: least PORT WHERE FOLDER    TCP on loopback, one client after the other, which asks as load asks the
  * floor for stdout; WHERE is an agent (net.h) */

@@ -449,6 +449,14 @@ static void wake(void *arg)
 	(*(unsigned *)arg)++;
 }
 
+static struct reader_item read_item(struct reader *r, size_t max)
+{
+	struct reader_item it;
+	reader_next(r, max, &it);
+	reader_load(r, &it);
+	return it;
+}
+
 /* Everything from `from` to the exit, as text; gaps as <n>. */
 static char text[8192];
 static void read_all(uint64_t from)
@@ -459,8 +467,7 @@ static void read_all(uint64_t from)
 	size_t n = 0;
 	assert_int_equal(reader_open(&r, started, from, wake, &woken, NULL), 0);
 	for (;;) {
-		reader_next(r, 3, &it);
-		reader_load(r, &it);
+		it = read_item(r, 3);
 		if (it.kind == READ_WAIT) {
 			unsigned before = woken;
 			until(woken > before);
@@ -476,8 +483,7 @@ static void read_all(uint64_t from)
 		assert_int_equal(it.position, reader_position(r));
 	}
 	text[n] = '\0';
-	reader_next(r, 3, &it);
-	reader_load(r, &it);
+	it = read_item(r, 3);
 	assert_int_equal(it.kind, READ_WAIT);
 	reader_close(r);
 }
@@ -849,8 +855,7 @@ static void test_reader_holds_the_tail(void **state)
 	assert_true(at < 5 * MIB); /* held up: the bound is 4 MiB */
 	uint64_t read = 0;
 	while (read < 3 * MIB) {
-		reader_next(r, MIB, &it);
-		reader_load(r, &it);
+		it = read_item(r, MIB);
 		if (it.kind == READ_WAIT) {
 			turns(5);
 			continue;
@@ -866,8 +871,7 @@ static void test_reader_holds_the_tail(void **state)
 	until((at = flood(at, 20 * MIB)) >= 20 * MIB);
 	until(agent.acked[1] == at);
 	assert_int_equal(reader_open(&r, started, 100, wake, &woken, NULL), 0);
-	reader_next(r, 100, &it);
-	reader_load(r, &it);
+	it = read_item(r, 100);
 	assert_int_equal(it.kind, READ_GAP);
 	assert_int_equal(it.gap_from, 100);
 	assert_true(it.gap_to > 15 * MIB && it.gap_to < 20 * MIB);
@@ -920,8 +924,7 @@ static void test_deletion_while_reading(void **state)
 	uint64_t at = flood(0, 2 * MIB);
 	until(agent.acked[1] == at);
 	assert_int_equal(reader_open(&r, started, 0, wake, &woken, NULL), 0);
-	reader_next(r, 10, &it);
-	reader_load(r, &it);
+	it = read_item(r, 10);
 	assert_int_equal(it.kind, READ_DATA);
 	reader_close(r);
 	until((at = flood(at, 12 * MIB)) >= 12 * MIB);
@@ -929,8 +932,7 @@ static void test_deletion_while_reading(void **state)
 	assert_int_equal(reader_open(&r, started, 0, wake, &woken, NULL), 0);
 	uint64_t seen = 0, gaps = 0;
 	while (seen + gaps < at) {
-		reader_next(r, MIB, &it);
-		reader_load(r, &it);
+		it = read_item(r, MIB);
 		assert_true(it.kind == READ_DATA || it.kind == READ_GAP);
 		seen += it.kind == READ_DATA ? it.len : 0;
 		gaps += it.kind == READ_GAP ? it.gap_to - it.gap_from : 0;
